@@ -1,0 +1,32 @@
+"""The mathematics of crafting: tensors in, tensors out; no files, processes, printing or global state."""
+
+from withhold.craft.alignment import Alignment, mean_direction
+from withhold.craft.augment import Fixed, InColour, RandomResizedCrop, ShiftFlip, Unchanged
+from withhold.craft.ball import Linf
+from withhold.craft.folding import fold_batch_norm
+from withhold.craft.loop import best_of, craft
+from withhold.craft.objectives import ClassTargeted, Ensemble, Objective, PerClass
+from withhold.craft.steps import constant_steps, linear_steps, signed_adam, signed_gradient, stepwise_steps
+
+__all__ = [
+    "Alignment",
+    "ClassTargeted",
+    "Ensemble",
+    "Fixed",
+    "InColour",
+    "Linf",
+    "Objective",
+    "PerClass",
+    "RandomResizedCrop",
+    "ShiftFlip",
+    "Unchanged",
+    "best_of",
+    "constant_steps",
+    "craft",
+    "fold_batch_norm",
+    "linear_steps",
+    "mean_direction",
+    "signed_adam",
+    "signed_gradient",
+    "stepwise_steps",
+]
