@@ -1,0 +1,1 @@
+"""Labelled image datasets in and out, and the pixels in them."""

@@ -1,0 +1,61 @@
+"""Files that appear whole or not at all, whenever the process is killed."""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from withhold.errors import RunStopped
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file durably under its name in one step; missing folders are made.
+
+    Raises:
+        RunStopped: The disk is full; nothing is left of the file.
+    """
+    with atomic_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes its name only when the block ends without error, and is on disk by then.
+
+    Until then it has a hidden name beside `path` that depends on `path` alone, so that a second attempt after a kill
+    replaces what the first one left.
+
+    Raises:
+        RunStopped: The disk is full; nothing is left of the file.
+    """
+    partial = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            msg = f"no space left on the disk for {path}; make room and run the same command again to go on"
+            raise RunStopped(msg) from error
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable; only POSIX lets a folder be opened for that."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
