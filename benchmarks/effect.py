@@ -32,7 +32,7 @@ from withhold.release.settings import ProtectSettings
 from withhold.seeds import derive_seed
 
 Settings = dict[str, Any]
-MakeSurrogates = Callable[[int, int], list[nn.Module]]
+MakeSurrogates = Callable[[int, int], Sequence[nn.Module]]
 ALIGNMENT: Settings = {"objective": "alignment", "steps": 15, "step_size": 0.25}
 METHODS: dict[str, Settings | None] = {
     "clean": None,
@@ -77,7 +77,7 @@ def load(data: Path, split: str, per_class: int, skip: int = 0) -> Split:
 
 def trained(
     images: Tensor, labels: Tensor, recipe: Recipe, seed: int, *, snapshots: int = 1, test: Split | None = None
-) -> tuple[list[nn.Module], list[float]]:
+) -> tuple[Sequence[nn.Module], list[float]]:
     """Train a ResNet-9; return it (or its snapshots) and its accuracy on clean test images after each epoch."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
@@ -100,7 +100,7 @@ def trained(
 
 
 @cache
-def surrogates(data: Path, per_class: int, recipe: Recipe, seed: int, snapshots: int) -> list[nn.Module]:
+def surrogates(data: Path, per_class: int, recipe: Recipe, seed: int, snapshots: int) -> Sequence[nn.Module]:
     """Train the surrogates of a seed, once for all methods."""
     clean = load(data, "train", per_class)
     return trained(clean.images, clean.labels, recipe, derive_seed(seed, "surrogate"), snapshots=snapshots)[0]
@@ -131,8 +131,9 @@ def released(
     began = time.perf_counter()
     crafter = prepare_crafter(networks, settings, labelled, classes=10)
     images = clean.images.clone()
-    alignments, agreements = [], []
-    for number, chosen in enumerate(order.split(settings.batch_size)):
+    alignments: list[float] = []
+    agreements: list[float] = []
+    for number, chosen in enumerate(torch.split(order, settings.batch_size)):
         pictures = [clean.pictures[i] for i in chosen.tolist()]
         crafted = crafter(pictures, clean.labels[chosen].tolist(), derive_seed(seed, "craft", number))
         alignments += crafted.alignments

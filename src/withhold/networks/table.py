@@ -1,0 +1,128 @@
+"""All networks by name, built the same way: pixels in [0, 1] go in, logits come out."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from withhold.errors import InvalidInput
+from withhold.networks.external import IMAGENET_MEAN, IMAGENET_STD, Body, from_function, from_timm, from_transformers
+from withhold.networks.normalise import Normalise
+from withhold.networks.resnet import CifarResNet, ResNet, ResNet9, Stem
+from withhold.networks.vit import VisionTransformer
+from withhold.seeds import derive_seed
+
+LARGEST_FULL_RESOLUTION = 96
+"""Up to this side a ResNet's first layer keeps the resolution; above it the ImageNet stem reduces it by four."""
+
+
+class Classifier(nn.Module):
+    """A network of pixels in [0, 1]: normalisation first, then a body, whose parameters are all there are.
+
+    Attributes:
+        architecture: Name that `build` knows, or a description of a network that was given as an object.
+        input_size: Side of the square images it is meant for.
+        ready: Its weights fit its classes already, so it needs no training.
+    """
+
+    def __init__(self, architecture: str, classes: int, input_size: int, body: Body) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.classes = classes
+        self.input_size = input_size
+        self.ready = body.ready
+        self.mean, self.std = body.mean, body.std
+        self.normalise = Normalise(body.mean, body.std)
+        self.body = body.module
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (b, 1 or 3, h, w) in [0, 1] to logits (b, classes)."""
+        logits: Tensor = self.body(self.normalise(images))
+        return logits
+
+
+def _stem(input_size: int) -> Stem:
+    return "cifar" if input_size <= LARGEST_FULL_RESOLUTION else "imagenet"
+
+
+ARCHITECTURES: Mapping[str, Callable[[int, int], nn.Module]] = {
+    "resnet9": lambda classes, _: ResNet9(classes, width=16),
+    "resnet9-wide": lambda classes, _: ResNet9(classes, width=64),
+    "resnet10": lambda classes, side: ResNet(classes, (1, 1, 1, 1), stem=_stem(side)),
+    "resnet10-narrow": lambda classes, side: ResNet(classes, (1, 1, 1, 1), width=32, stem=_stem(side)),
+    "resnet18": lambda classes, side: ResNet(classes, (2, 2, 2, 2), stem=_stem(side)),
+    "resnet34": lambda classes, side: ResNet(classes, (3, 4, 6, 3), stem=_stem(side)),
+    "resnet20": lambda classes, _: CifarResNet(classes, blocks=3),
+    "vit": VisionTransformer,
+}
+"""Built-in networks: name -> builder(classes, input size)."""
+
+EXTERNAL: Mapping[str, Callable[[str, int], Body]] = {"timm": from_timm, "transformers": from_transformers}
+"""Libraries of pretrained networks: prefix -> loader(name, classes)."""
+
+
+def build(
+    name: str,
+    classes: int,
+    *,
+    input_size: int | None = None,
+    default_size: int = 32,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    seed: int = 0,
+) -> Classifier:
+    """Build a network by name.
+
+    Args:
+        name: A built-in name, `timm:NAME`, `transformers:NAME_OR_FOLDER`, or `module:function` for one's own.
+        input_size: Side of the images; if absent what the source says.
+        default_size: Side where neither `input_size` nor the source says one.
+        mean: Channel means in [0, 1]; if absent what the source says. Built-in networks take ImageNet's.
+        std: Channel deviations, likewise.
+        seed: Of the initial weights. The global random state is left as it was.
+
+    Raises:
+        InvalidInput: Unknown name, fewer than two classes, a library that is not installed or cannot load the name.
+    """
+    if classes < 2:  # noqa: PLR2004
+        msg = f"a classifier needs at least two classes; got {classes}."
+        raise InvalidInput(msg)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed(seed, "initial weights"))
+        body = _body(name, classes, input_size or default_size)
+    side = input_size or body.input_size or default_size
+    given = Body(body.module, tuple(mean or body.mean), tuple(std or body.std), side, body.ready)
+    return Classifier(name, classes, side, given)
+
+
+def wrap(
+    network: nn.Module,
+    classes: int,
+    *,
+    input_size: int,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Classifier:
+    """Make a `Classifier` of a network object; without mean and std it takes pixels in [0, 1] as they are."""
+    body = Body(network, tuple(mean or (0.0, 0.0, 0.0)), tuple(std or (1.0, 1.0, 1.0)), input_size, ready=True)
+    return Classifier(type(network).__name__, classes, input_size, body)
+
+
+def is_path(name: str) -> bool:
+    """Tell whether a name leads outside the built-in networks, so that building it may import or download something."""
+    return ":" in name
+
+
+def _body(name: str, classes: int, input_size: int) -> Body:
+    if name in ARCHITECTURES:
+        return Body(ARCHITECTURES[name](classes, input_size), IMAGENET_MEAN, IMAGENET_STD, None)
+    library, colon, rest = name.partition(":")
+    if colon and library in EXTERNAL:
+        return EXTERNAL[library](rest, classes)
+    if colon:
+        return from_function(name, classes)
+    msg = (
+        f"unknown architecture {name!r}. Built in are {', '.join(ARCHITECTURES)}; "
+        "others are named timm:NAME, transformers:NAME_OR_FOLDER or module:function."
+    )
+    raise InvalidInput(msg)

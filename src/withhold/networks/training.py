@@ -1,0 +1,224 @@
+"""The training recipe of surrogates and victims: Nesterov momentum, a triangular learning rate, smoothed labels."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from withhold.errors import InvalidInput, RunStopped
+from withhold.seeds import derive_seed
+
+StateDict = dict[str, Tensor]
+
+
+class TrainingData(Protocol):
+    """Labelled images that can be gone through many times, freshly augmented each time."""
+
+    classes: int
+
+    def __len__(self) -> int:
+        """Count the images of one epoch."""
+        ...
+
+    def epoch(self, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield every image once, in ceil(len / batch_size) batches of nearly equal size.
+
+        Args:
+            generator: On the CPU; the only source of randomness.
+
+        Yields:
+            Images (b, 1 or 3, side, side), float in [0, 1], and labels (b,), int64.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes:
+        lr: Peak of the learning rate; it rises linearly over the share `warmup` of all steps, then falls linearly to 0.
+        weight_decay: Applied to weight matrices and kernels only, not to biases and norms.
+        label_smoothing: Share of each label spread evenly over all classes.
+    """
+
+    epochs: int = 12
+    batch_size: int = 64
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-3
+    warmup: float = 0.25
+    label_smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        positive = (self.epochs, self.batch_size, self.lr)
+        fractions = (self.momentum, self.warmup, self.label_smoothing)
+        if min(positive) <= 0 or self.weight_decay < 0 or not all(0 <= value < 1 for value in fractions):
+            msg = (
+                "a recipe needs epochs, batch_size and lr above 0, weight_decay of 0 or more, and momentum, warmup and "
+                f"label_smoothing in [0, 1); got {self}."
+            )
+            raise InvalidInput(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class EpochResult:
+    """What one epoch did: mean loss and accuracy in [0, 1], both on the augmented training images as they passed."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """A trained network in eval mode, its history, and state dicts at evenly spaced epochs, the last one final."""
+
+    network: nn.Module
+    history: tuple[EpochResult, ...]
+    snapshots: tuple[StateDict, ...]
+
+
+def recipe_for(architecture: str, images: int, *, epochs: int | None = None, pretrained: bool = False) -> Recipe:
+    """Pick the recipe of an architecture for a set of this many images.
+
+    Small sets get more epochs, so that the network makes about as many steps; pretrained networks are only adapted.
+    """
+    few, many, images_seen = (4, 30, 20_000) if pretrained else (12, 100, 120_000)
+    recipe = Recipe(epochs=epochs or min(many, max(few, math.ceil(images_seen / max(1, images)))))
+    if architecture == "vit":
+        return replace(recipe, optimizer="adamw", lr=1e-3, weight_decay=0.05)
+    return replace(recipe, lr=0.01, weight_decay=1e-4) if pretrained else recipe
+
+
+def train(
+    network: nn.Module,
+    data: TrainingData,
+    recipe: Recipe,
+    *,
+    seed: int,
+    device: torch.device,
+    on_epoch: Callable[[EpochResult], None] | None = None,
+    snapshots: int = 1,
+) -> Trained:
+    """Train a network in place; equal seeds, devices and thread counts give equal weights.
+
+    Args:
+        network: Classifier of pixels in [0, 1]; it is moved to the device.
+        snapshots: State dicts to keep, at evenly spaced epochs.
+
+    Raises:
+        InvalidInput: More snapshots than epochs, or no images.
+        RunStopped: The loss is no longer finite.
+    """
+    if len(data) == 0 or not 1 <= snapshots <= recipe.epochs:
+        msg = (
+            f"training needs images and between 1 and {recipe.epochs} (the number of epochs) snapshots; "
+            f"got {len(data)} images and {snapshots} snapshots."
+        )
+        raise InvalidInput(msg)
+    keep = {math.ceil(recipe.epochs * (index + 1) / snapshots) for index in range(snapshots)}
+    trainer = _Trainer(network, recipe, device, steps=recipe.epochs * math.ceil(len(data) / recipe.batch_size))
+    order = torch.Generator().manual_seed(derive_seed(seed, "training data"))
+    history: list[EpochResult] = []
+    kept: list[StateDict] = []
+    with _forked_randomness(device, derive_seed(seed, "dropout")), _deterministic_convolutions():
+        for epoch in range(1, recipe.epochs + 1):
+            loss, correct = trainer.epoch(data.epoch(recipe.batch_size, order))
+            history.append(EpochResult(epoch, _finite(loss, epoch), correct))
+            if epoch in keep:
+                kept.append({name: value.detach().cpu().clone() for name, value in network.state_dict().items()})
+            if on_epoch is not None:
+                on_epoch(history[-1])
+    return Trained(network.eval(), tuple(history), tuple(kept))
+
+
+def _finite(loss: float, epoch: int) -> float:
+    if not math.isfinite(loss):
+        msg = f"training diverged in epoch {epoch}: the loss is {loss}. Use a lower learning rate."
+        raise RunStopped(msg)
+    return loss
+
+
+class _Trainer:
+    """A network with its optimiser and learning rate schedule."""
+
+    def __init__(self, network: nn.Module, recipe: Recipe, device: torch.device, *, steps: int) -> None:
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.device = device
+        self.smoothing = recipe.label_smoothing
+        trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in trainable if p.ndim > 1], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.optimizer: torch.optim.Optimizer
+        if recipe.optimizer == "sgd":
+            self.optimizer = torch.optim.SGD(groups, recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+        else:
+            self.optimizer = torch.optim.AdamW(groups, recipe.lr)
+        peak = recipe.warmup * steps
+
+        def triangle(step: int) -> float:
+            return min((step + 1) / (peak + 1), (steps - step) / (steps - peak))
+
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, triangle)
+
+    def epoch(self, batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+        """Make one pass over the data; return the mean loss and the accuracy."""
+        self.network.train()
+        # Summed on the device: reading them each step would make a GPU wait.
+        total, correct = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        count = 0
+        for images, labels in batches:
+            on_device = images.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+            targets = labels.to(self.device, non_blocking=True)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+                logits = self.network(on_device)
+            loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.smoothing)
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            self.schedule.step()
+            total += loss.detach() * len(labels)
+            correct += logits.detach().argmax(1).eq(targets).sum()
+            count += len(labels)
+        return total.item() / count, correct.item() / count
+
+
+@contextmanager
+def _forked_randomness(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed the generators that dropout draws from, and put them back afterwards."""
+    cuda = [torch.cuda.current_device() if device.index is None else device.index] if device.type == "cuda" else []
+    with torch.random.fork_rng(cuda):
+        # Not torch.manual_seed: it would seed every device, also those that are not put back.
+        torch.default_generator.manual_seed(seed)
+        for index in cuda:
+            torch.cuda.default_generators[index].manual_seed(seed)
+        yield
+
+
+def _deterministic_convolutions() -> AbstractContextManager[None]:
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True)
+
+
+def accuracy(network: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 500) -> float:
+    """Measure the share of images, (n, c, h, w) float in [0, 1] or uint8, that a network in eval mode gets right."""
+    device = next(network.parameters()).device
+    correct = 0
+    with torch.inference_mode():
+        for batch, targets in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True):
+            predicted = network(as_unit(batch).to(device)).argmax(1).cpu()
+            correct += int(predicted.eq(targets.cpu()).sum())
+    return correct / len(labels)
+
+
+def as_unit(images: Tensor) -> Tensor:
+    """Turn uint8 levels into floats in [0, 1]; floats stay as they are."""
+    return images if images.is_floating_point() else images.float() / torch.iinfo(images.dtype).max
