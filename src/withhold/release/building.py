@@ -1,0 +1,118 @@
+"""From a plan to a crafter: the surrogate, the views it is shown, and the directions that span the whole set."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from withhold.data.dataset import Dataset
+from withhold.data.pixels import Picture
+from withhold.errors import InvalidInput
+from withhold.networks.choose import Sizes
+from withhold.release.crafter import EVERY_CLASS, GradientCrafter, Labelled, prepare_crafter
+from withhold.release.entries import Entries
+from withhold.release.parallel import map_ahead
+from withhold.release.plan import Plan
+from withhold.release.run import Materials
+from withhold.release.settings import ProtectSettings
+from withhold.release.surrogate import Surrogate, resolve
+
+CHUNK = 1 << 20
+
+
+def build_crafter(materials: Materials, network: nn.Module | None = None) -> GradientCrafter:
+    """Get the surrogate that the settings ask for and prepare crafting against it.
+
+    Args:
+        network: A classifier of pixels in [0, 1] to take instead.
+
+    Raises:
+        InvalidInput: The surrogate does not fit the dataset or the settings.
+        RunStopped: Its training diverged.
+    """
+    sizes = sizes_of(materials.plan)
+    surrogate = resolve(
+        materials.dataset,
+        materials.entries,
+        materials.settings,
+        sizes=sizes,
+        weights=materials.surrogate_file,
+        reporter=materials.reporter,
+        network=network,
+    )
+    return crafter_of(materials, surrogate, sizes)
+
+
+def crafter_of(materials: Materials, surrogate: Surrogate, sizes: Sizes) -> GradientCrafter:
+    """Prepare crafting against a surrogate that is there already."""
+    return prepare_crafter(
+        surrogate.networks,
+        materials.settings,
+        CleanImages(materials.dataset, materials.plan),
+        classes=len(materials.dataset.classes),
+        crop_size=crop_size(materials.settings, surrogate, sizes),
+    )
+
+
+def crop_size(settings: ProtectSettings, surrogate: Surrogate, sizes: Sizes) -> int | None:
+    """Choose the side of the random crops that the surrogate is shown while crafting; None for whole pictures.
+
+    Raises:
+        InvalidInput: Whole pictures are asked for and they are not all of one size.
+    """
+    if settings.augment == "shift":
+        if sizes.uniform_side is None:
+            msg = "augment=shift shows the surrogate whole pictures, but these are not squares of one size; use crop."
+            raise InvalidInput(msg)
+        return None
+    return surrogate.input_size if settings.augment == "crop" or surrogate.views == "crop" else None
+
+
+def sizes_of(plan: Plan) -> Sizes:
+    """Summarise the sizes of the images that will be released."""
+    kept = plan.kept()
+    width, height = (kept.column(name).to_numpy() for name in ("width", "height"))
+    sides = np.unique([width, height])
+    return Sizes(int(sides[0]) if len(sides) == 1 else None, int(np.median(np.minimum(width, height))))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CleanImages:
+    """The clean pictures of a plan, batch by batch, for directions over the whole set."""
+
+    dataset: Dataset
+    plan: Plan
+
+    def __call__(self, label: int) -> Iterator[Labelled]:
+        """Yield the pictures of one class, or all of them for `EVERY_CLASS`, with their labels."""
+        labels = self.plan.table.column("label").to_numpy()
+        entries = Entries(self.plan.table)
+        for rows in self.plan.rows_of_batches():
+            chosen = rows if label == EVERY_CLASS else rows[labels[rows] == label]
+            if len(chosen):
+                yield self._decoded(entries.take(chosen)), labels[chosen].tolist()
+
+    def _decoded(self, entries: Entries) -> list[Picture]:
+        return list(map_ahead(self.dataset.decode, self.dataset.read(entries)))
+
+
+def fingerprint(settings: ProtectSettings, network: nn.Module | None) -> str | None:
+    """Identify the weights that the caller brings along; None if the settings say all there is to know.
+
+    Returns:
+        SHA-256 over the network's state, or over the weights file that the settings name.
+    """
+    if network is not None:
+        digest = hashlib.sha256(type(network).__qualname__.encode())
+        for name, value in network.state_dict().items():
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(value.detach().cpu().double().numpy()).tobytes())
+        return digest.hexdigest()
+    file = Path(settings.surrogate).expanduser() if settings.surrogate else None
+    if file is None or not file.is_file():
+        return None
+    with file.open("rb") as stored:
+        return hashlib.file_digest(stored, "sha256").hexdigest()

@@ -1,0 +1,35 @@
+"""The seam between a run and the mathematics: what a run hands to crafting and what it gets back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from withhold.data.pixels import Picture
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crafted:
+    """Perturbations of one batch.
+
+    Attributes:
+        deltas: One per picture, (c, h, w), as a fraction of the pixel range.
+        losses: Final value of the crafting objective, one per picture; lower is better.
+        alignments: Share of each picture in the batch's cosine with the direction; their mean is the cosine.
+        sign_agreement: Fraction of pixels on which joint and decoupled crafting step the same way; None if not measured.
+    """
+
+    deltas: Sequence[Float[np.ndarray, "c h w"]]
+    losses: Sequence[float]
+    alignments: Sequence[float]
+    sign_agreement: float | None = None
+
+
+class Crafter(Protocol):
+    """Crafts one batch; equal arguments give equal results, whatever was crafted before."""
+
+    def __call__(self, pictures: Sequence[Picture], labels: Sequence[int], seed: int) -> Crafted:
+        """Craft perturbations for pictures with equal channel counts and any sizes."""
+        ...

@@ -1,0 +1,55 @@
+"""`release.json`: what may be public about a release, and nothing that helps to undo it."""
+
+import json
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import withhold
+from withhold.data.atomic import write_atomic
+from withhold.data.pixels import parse_eps
+from withhold.errors import InvalidInput
+
+NAME = "release.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseDocument:
+    """The public facts: the bound, the number of images and of classes, and the layout."""
+
+    eps: Fraction
+    images: int
+    classes: int
+    layout: str
+
+
+def write_document(folder: Path, document: ReleaseDocument) -> None:
+    """Store the facts in a release."""
+    content = {
+        "tool": "withhold",
+        "version": withhold.__version__,
+        "eps": str(document.eps),
+        "images": document.images,
+        "classes": document.classes,
+        "layout": document.layout,
+    }
+    write_atomic(folder / NAME, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def read_document(folder: Path) -> ReleaseDocument | None:
+    """Read the facts of a release; None if it states none.
+
+    Raises:
+        InvalidInput: The file is there and is not what `write_document` writes.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_bytes())
+        return ReleaseDocument(
+            parse_eps(content["eps"]), int(content["images"]), int(content["classes"]), str(content["layout"])
+        )
+    except (ValueError, KeyError, TypeError, InvalidInput) as error:
+        msg = f"{path} is not the release.json of a release ({error}); restore it, or give the bound with --eps."
+        raise InvalidInput(msg) from error

@@ -1,0 +1,226 @@
+"""What a run would do and cost: the real plan, and a short timed probe of the work itself. Nothing is left on disk."""
+
+import copy
+import math
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from withhold.data.open import open_dataset
+from withhold.data.pixels import Picture, levels
+from withhold.release.crafting import Crafted, Crafter
+from withhold.release.entries import Entries
+from withhold.release.places import place_release
+from withhold.release.plan import make_plan
+from withhold.release.progress import SILENT, Reporter
+from withhold.release.run import DEFAULTS, Materials
+from withhold.release.scan import check_classes, check_readable, scan
+from withhold.release.settings import ProtectSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from withhold.networks.choose import Sizes
+    from withhold.release.surrogate import Surrogate
+
+PROBED_IMAGES = 32
+"""Most images that the probe crafts."""
+
+PROBED_STEPS = 3
+TRAINED_IMAGES = 256
+"""Most images that the probe trains on."""
+
+CONTAINER_COPIES, FOLDER_COPIES = 2, 1
+"""How often a release lies on the disk at its largest: shards are rebuilt from a copy of all their images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a run would do, and what it would take on this machine.
+
+    Attributes:
+        skipped: Images that would be left out because they cannot be read.
+        ignored: Files in the source that would not be released.
+        training_seconds: For the surrogate, from a few training steps; None if none would be trained.
+        crafting_seconds: For all images, from a few crafting steps on one batch.
+        release_bytes: Size of the release, from the images of the probe.
+        disk_bytes: Most that the run occupies at a time.
+    """
+
+    source: Path
+    destination: Path
+    layout: str
+    images: int
+    classes: int
+    batches: int
+    largest_batch: int
+    skipped: tuple[str, ...]
+    ignored: tuple[str, ...]
+    training_seconds: float | None
+    crafting_seconds: float
+    release_bytes: int
+    disk_bytes: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """What a probe needs.
+
+    Attributes:
+        crafter: Builds a crafter that takes this many steps.
+        training_seconds: What training the surrogate would take; None if none would be trained.
+    """
+
+    crafter: Callable[[int], Crafter]
+    training_seconds: float | None
+
+
+Prepare = Callable[[Materials], Prepared]
+
+
+def dry_run(
+    source: Path,
+    destination: Path,
+    settings: ProtectSettings = DEFAULTS,
+    *,
+    surrogate: "nn.Module | None" = None,
+    reporter: Reporter = SILENT,
+) -> Estimate:
+    """Plan a run in full, and estimate its time and disk space from a few real steps.
+
+    Every image is read and decoded, so what would stop the run at its beginning stops this too.
+
+    Raises:
+        InvalidInput: What `protect` would refuse.
+    """
+    return estimate(source, destination, settings, partial(_prepare, network=surrogate), reporter)
+
+
+def estimate(
+    source: Path, destination: Path, settings: ProtectSettings, prepare: Prepare, reporter: Reporter = SILENT
+) -> Estimate:
+    """Plan a run and probe it with any crafter; see `dry_run`."""
+    sidecar = place_release(Path(source), Path(destination))
+    dataset = open_dataset(Path(source), splits=settings.splits)
+    found = scan(dataset, reporter)
+    check_readable(found.unreadable, skip=settings.skip_unreadable)
+    plan = make_plan(dataset, found, settings, None)
+    kept = plan.kept()
+    check_classes(plan.classes, kept.column("label").to_numpy())
+    with tempfile.TemporaryDirectory() as folder:
+        # A direction over the whole set would take a pass over it; the batch's makes the steps equally long.
+        quick = settings.model_copy(update={"direction": "batch", "restarts": 1})
+        work = Materials(dataset, plan, quick, Path(folder) / "surrogate.safetensors", reporter)
+        prepared = prepare(work)
+        seconds, density = _probe(work, prepared, settings.steps)
+    pixels = int(np.dot(kept.column("width").to_numpy().astype(np.int64), kept.column("height").to_numpy()))
+    release = math.ceil(density * pixels)
+    return Estimate(
+        source=Path(source),
+        destination=sidecar.destination,
+        layout=plan.layout,
+        images=len(kept),
+        classes=len(plan.classes),
+        batches=plan.batches,
+        largest_batch=max(len(rows) for rows in plan.rows_of_batches()),
+        skipped=tuple(plan.skipped()),
+        ignored=tuple(dataset.ignored()),
+        training_seconds=prepared.training_seconds,
+        crafting_seconds=seconds * settings.restarts * len(kept),
+        release_bytes=release,
+        disk_bytes=release * (FOLDER_COPIES if plan.layout == "folder" else CONTAINER_COPIES),
+    )
+
+
+def _probe(work: Materials, prepared: Prepared, steps: int) -> tuple[float, float]:
+    """Craft a few images of the largest batch in one step and in more, and encode them.
+
+    Returns:
+        Seconds per image for this many steps, and bytes per pixel of the encoded release.
+    """
+    rows = max(work.plan.rows_of_batches(), key=len)[:PROBED_IMAGES]
+    entries = list(Entries(work.plan.table).take(rows))
+    pictures = [work.dataset.decode(stored) for stored in work.dataset.read(entries)]
+    labels = [entry.label for entry in entries]
+    short, long = prepared.crafter(1), prepared.crafter(1 + PROBED_STEPS)
+    short(pictures, labels, 0)  # the first call also pays for memory and compilation
+    once, _ = _timed(short, pictures, labels)
+    more, crafted = _timed(long, pictures, labels)
+    total = once + max(0.0, more - once) / PROBED_STEPS * (steps - 1)
+    bound = levels(work.settings.eps)
+    after = [picture.perturbed(delta, bound) for picture, delta in zip(pictures, crafted.deltas, strict=True)]
+    beside = work.surrogate_file.parent
+    writer = work.dataset.writer(beside / "release", beside / "spool", work.settings.lossless)
+    size = sum(len(writer.encode(entry, picture)) for entry, picture in zip(entries, after, strict=True))
+    pixels = sum(picture.levels.shape[0] * picture.levels.shape[1] for picture in pictures)
+    return total / len(pictures), size / pixels
+
+
+def _timed(crafter: Crafter, pictures: Sequence[Picture], labels: Sequence[int]) -> tuple[float, Crafted]:
+    started = time.monotonic()
+    crafted = crafter(pictures, labels, 0)
+    return time.monotonic() - started, crafted
+
+
+def _prepare(work: Materials, network: "nn.Module | None") -> Prepared:
+    """Build the crafter that a run would use; where a surrogate would be trained, an untrained one is as fast."""
+    from withhold.release.building import build_crafter, crafter_of, sizes_of  # noqa: PLC0415 - torch when it is needed
+
+    settings = work.settings
+    if network is not None or settings.surrogate is not None:
+        crafter, seconds = build_crafter(work, network), None
+    else:
+        sizes = sizes_of(work.plan)
+        surrogate = _untrained(work, sizes)
+        crafter = crafter_of(work, surrogate, sizes)
+        seconds = None if surrogate.networks[0].ready else _training_seconds(work, surrogate)
+
+    def with_steps(steps: int) -> Crafter:
+        return replace(crafter, settings=settings.model_copy(update={"steps": steps}))
+
+    return Prepared(with_steps, seconds)
+
+
+def _untrained(work: Materials, sizes: "Sizes") -> "Surrogate":
+    from withhold.networks.choose import choose, resolve_device  # noqa: PLC0415
+    from withhold.networks.table import build  # noqa: PLC0415
+    from withhold.release.surrogate import Surrogate  # noqa: PLC0415
+
+    settings, device = work.settings, resolve_device(work.settings.device)
+    choice = choose(sizes, device)
+    network = build(
+        choice.architecture if settings.architecture == "auto" else settings.architecture,
+        len(work.dataset.classes),
+        input_size=settings.input_size,
+        default_size=choice.input_size,
+        mean=settings.mean,
+        std=settings.std,
+    )
+    whole = sizes.uniform_side == network.input_size
+    return Surrogate((network.to(device).eval(),), network.input_size, "native" if whole else "crop", "", 0.0)
+
+
+def _training_seconds(work: Materials, surrogate: "Surrogate") -> float:
+    """Train a copy on some of the images for two epochs, and scale the second one to all images and all epochs."""
+    from withhold.networks.training import recipe_for, train  # noqa: PLC0415
+    from withhold.release.training_images import training_data  # noqa: PLC0415
+
+    network = copy.deepcopy(surrogate.networks[0])
+    device = next(network.parameters()).device
+    entries = work.entries
+    some = entries[:: max(1, len(entries) // TRAINED_IMAGES)]
+    recipe = recipe_for(network.architecture, len(entries), epochs=work.settings.epochs)
+    data = training_data(work.dataset, some, network.input_size, surrogate.views)
+    ends: list[float] = []  # the first epoch also pays for memory and compilation
+
+    def note(_: object) -> None:
+        ends.append(time.monotonic())
+
+    train(network, data, replace(recipe, epochs=2), seed=0, device=device, on_epoch=note)
+    return (ends[1] - ends[0]) * recipe.epochs * len(entries) / len(some)

@@ -1,0 +1,88 @@
+"""Which released image belongs to which original, found from the two listings alone."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from withhold.data.dataset import Dataset
+from withhold.release.entries import Entries, Stored, is_readable, list_entries, read_groups, released_names
+from withhold.release.parallel import map_ahead
+
+Rows = npt.NDArray[np.int64]
+LOSSLESS = ("png", "webp")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairing:
+    """Two listings and how they fit together.
+
+    Attributes:
+        before, after: Listings of source and release.
+        pairs: (2, n), rows of `before`, ascending, and the rows of `after` that belong to them.
+        missing: Rows of `before` without a released image.
+        extra: Rows of `after` that belong to no original.
+    """
+
+    before: pa.Table
+    after: pa.Table
+    pairs: Rows
+    missing: Rows
+    extra: Rows
+
+
+def pair(before: Dataset, after: Dataset) -> Pairing:
+    """Pair a source with its release by name, whichever lossless format it was released in.
+
+    Where images are only numbered, those behind a left out one have moved up; see `_count_up`.
+    """
+    source, release = list_entries(before), list_entries(after)
+    if len(release) < len(source) and _is_numbered(source):
+        return pairing_of(source, release, _count_up(before, source, release))
+    candidates = [_match(released_names(before, Entries(source), each), release) for each in LOSSLESS]
+    return pairing_of(source, release, max(candidates, key=lambda rows: int((rows >= 0).sum())))
+
+
+def _is_numbered(listing: pa.Table) -> bool:
+    """Whether images have no names of their own, only rows of a file."""
+    return all(entry.name == f"{entry.shard}#{entry.row}" for entry in Entries(listing))
+
+
+def _count_up(dataset: Dataset, source: pa.Table, release: pa.Table) -> Rows:
+    """Pair the readable images of each file with the rows of its release, if there are as many; else by number."""
+    partner = _match(source.column("name").combine_chunks(), release)
+    for shard in source.column("shard").unique():
+        rows, others = (np.flatnonzero(pc.equal(table.column("shard"), shard)) for table in (source, release))
+        if len(others) == len(rows):
+            continue
+        readable = rows[_readable(dataset, Entries(source).take(rows))]
+        if len(readable) == len(others):
+            partner[rows] = -1
+            partner[readable] = others
+    return partner
+
+
+def _readable(dataset: Dataset, entries: Entries) -> npt.NDArray[np.bool_]:
+    def look_at(group: list[Stored]) -> list[bool]:
+        return [is_readable(dataset, stored) for stored in group]
+
+    looks = map_ahead(look_at, read_groups(dataset, entries))
+    return np.fromiter((each for look in looks for each in look), bool, len(entries))
+
+
+def pairing_of(before: pa.Table, after: pa.Table, partner: Rows) -> Pairing:
+    """Build a pairing from the row of `after` for each row of `before`, -1 for none."""
+    paired = np.flatnonzero(partner >= 0)
+    used = np.zeros(len(after), bool)
+    used[partner[paired]] = True
+    pairs = np.stack([paired, partner[paired]])
+    return Pairing(before, after, pairs, np.flatnonzero(partner < 0), np.flatnonzero(~used))
+
+
+def _match(expected: "pa.Array[Any]", release: pa.Table) -> Rows:
+    rows = pc.index_in(expected, value_set=release.column("name").combine_chunks())
+    filled: npt.NDArray[Any] = rows.fill_null(-1).to_numpy(zero_copy_only=False)
+    return filled.astype(np.int64)

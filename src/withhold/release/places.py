@@ -1,0 +1,92 @@
+"""Where a release may go: nowhere that it could touch the source, or anything else that is not its own."""
+
+import os
+from pathlib import Path
+
+from withhold.errors import InvalidInput
+from withhold.release.sidecar import Sidecar
+
+SHARD_SUFFIXES = {".parquet", ".tar"}
+
+
+def place_release(source: Path, destination: Path) -> Sidecar:
+    """Check source and destination against each other, with symbolic links followed, and name the sidecar.
+
+    Raises:
+        InvalidInput: The source is missing; the destination or the sidecar is the source, inside it or around it; the
+            destination is a file, a mount point, or holds files that no run of this sidecar put there.
+    """
+    source = source.expanduser()
+    if not source.exists():
+        msg = f"the source {source} does not exist; name a folder or file of images."
+        raise InvalidInput(msg)
+    target = destination.expanduser().resolve()
+    if not target.name:
+        msg = f"the destination {destination} is the root of a file system; name a new folder."
+        raise InvalidInput(msg)
+    sidecar = Sidecar(target)
+    _check_apart(source, target, "destination")
+    _check_apart(source, sidecar.root, "private folder beside the destination")
+    _check_is_folder(target, source)
+    if sidecar.root.exists() and not sidecar.root.is_dir():
+        msg = f"{sidecar.root} is a file, but the run keeps what must stay private there; choose another destination."
+        raise InvalidInput(msg)
+    _check_sidecar_is_ours(sidecar)
+    if holds_files(target) and not sidecar.plan_document.exists():
+        msg = f"the destination {target} holds files that are not of this release; name a new or empty folder."
+        raise InvalidInput(msg)
+    return sidecar
+
+
+def _check_apart(source: Path, place: Path, what: str) -> None:
+    if _same(place, source):
+        msg = f"the {what} {place} is the source; name another folder, the source is never written to."
+        raise InvalidInput(msg)
+    real = source.resolve()
+    if any(_same(parent, source) for parent in place.parents):
+        msg = f"the {what} {place} lies inside the source {real}; name a folder outside it."
+        raise InvalidInput(msg)
+    if any(_same(parent, place) for parent in real.parents):
+        msg = f"the {what} {place} contains the source {real}; name another folder."
+        raise InvalidInput(msg)
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Compare by identity where both exist: names may differ by links, mounts or upper case."""
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
+
+
+def _check_is_folder(target: Path, source: Path) -> None:
+    if target.exists() and not target.is_dir():
+        msg = f"the destination {target} is a file; a release is a folder, name a new one."
+        raise InvalidInput(msg)
+    if source.is_file() and target.suffix in SHARD_SUFFIXES:
+        msg = f"the destination {target} looks like a file; name a folder, which will then hold {source.name}."
+        raise InvalidInput(msg)
+    if target.is_mount():
+        msg = (
+            f"the destination {target} is a mount point, and a release appears by one rename; name a folder inside it."
+        )
+        raise InvalidInput(msg)
+    parent = next(parent for parent in target.parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        msg = f"cannot write in {parent}; choose another destination, or change its permissions."
+        raise InvalidInput(msg)
+
+
+def _check_sidecar_is_ours(sidecar: Sidecar) -> None:
+    known = {path.name for path in vars(sidecar).values() if isinstance(path, Path) and path.parent == sidecar.root}
+    if sidecar.root.is_dir() and not sidecar.plan_document.exists():
+        foreign = sorted({path.name for path in sidecar.root.iterdir() if not path.name.startswith(".")} - known)
+        if foreign:
+            msg = (
+                f"{sidecar.root} holds {foreign[0]!r}, which no run of Withhold put there; choose another destination."
+            )
+            raise InvalidInput(msg)
+
+
+def holds_files(folder: Path) -> bool:
+    """Say whether a folder exists and is not empty."""
+    return folder.is_dir() and any(folder.iterdir())

@@ -1,0 +1,162 @@
+"""The plan of a run: which images form which batch, fixed before work begins, so that a run can be resumed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import withhold
+from withhold.data.dataset import Dataset
+from withhold.release.entries import Entries, released_names
+from withhold.release.scan import Scan
+from withhold.release.settings import ProtectSettings
+from withhold.seeds import derive_seed
+
+NEIGHBOURS = 4096
+"""Images of one shard that are shuffled together where only neighbours are cheap to read."""
+
+PIXELS_PER_BATCH = 1 << 24
+"""Most pixels in a batch, padding included: 200 MB of float32 perturbations in three channels."""
+
+SKIPPED = -1
+"""Batch number of an image that is left out because it cannot be read."""
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What a run will do.
+
+    Attributes:
+        table: One row per source image in the dataset's order, with the columns index, name, released_name, label,
+            shard, row, split, width, height, mode, sha256, batch. Skipped images have batch -1.
+        classes: Names of the classes.
+        layout: Layout of source and release.
+        settings: What the user chose, as plain JSON values.
+        surrogate: Fingerprint of the weights that the caller brought along; None if there are none.
+        version: Version of Withhold that made the plan.
+    """
+
+    table: pa.Table
+    classes: tuple[str, ...]
+    layout: str
+    settings: dict[str, Any]
+    surrogate: str | None = None
+    version: str = withhold.__version__
+
+    @property
+    def batches(self) -> int:
+        """Count the batches."""
+        return int(self._batch.max(initial=SKIPPED)) + 1
+
+    @property
+    def _batch(self) -> npt.NDArray[np.int32]:
+        return np.asarray(self.table.column("batch").to_numpy())
+
+    def kept(self) -> pa.Table:
+        """Select the rows of the images that will be released, in the dataset's order."""
+        return self.table.filter(pa.array(self._batch != SKIPPED))
+
+    def skipped(self) -> list[str]:
+        """Name the images that are left out."""
+        names = self.table.column("name").filter(pa.array(self._batch == SKIPPED)).to_pylist()
+        return [str(name) for name in names]
+
+    def rows_of_batches(self) -> list[Rows]:
+        """List the row numbers of each batch; both the batches and the rows within one are in ascending order."""
+        order = np.argsort(self._batch, kind="stable")
+        starts = np.searchsorted(self._batch[order], np.arange(self.batches + 1))
+        return [order[start:end] for start, end in pairwise(starts)]
+
+
+def settings_that_matter(settings: ProtectSettings) -> dict[str, Any]:
+    """Give the settings that change the release, as JSON values; the device is free to change between two starts."""
+    return settings.model_dump(mode="json", exclude={"device"})
+
+
+def make_plan(dataset: Dataset, scan: Scan, settings: ProtectSettings, surrogate: str | None) -> Plan:
+    """Assign every readable image to a batch.
+
+    Images of a batch have equal channel counts and equal or similar sizes. They are drawn at random from the whole set,
+    or from neighbours within a shard where only those are cheap to read. The draw depends on nothing but the listing,
+    the sizes, the batch size and the seed.
+    """
+    table = scan.table
+    names = released_names(dataset, Entries(table), settings.lossless)
+    table = table.add_column(0, "index", pa.array(np.arange(len(table))))
+    table = table.add_column(2, "released_name", names)
+    batch = assign_batches(table, settings.batch_size, settings.seed, anywhere=dataset.random_access)
+    table = table.append_column("batch", pa.array(batch))
+    return Plan(table, tuple(dataset.classes), dataset.layout, settings_that_matter(settings), surrogate)
+
+
+def assign_batches(table: pa.Table, batch_size: int, seed: int, *, anywhere: bool) -> npt.NDArray[np.int32]:
+    """Number each row's batch; rows without a mode get `SKIPPED`.
+
+    Args:
+        table: Columns shard, width, height, mode.
+        batch_size: Most images in a batch; fewer where `PIXELS_PER_BATCH` says so.
+        anywhere: Whether a batch may join images from all over the set.
+    """
+    mode = table.column("mode")
+    readable = np.flatnonzero(pc.not_equal(mode, pa.scalar("")))
+    width, height = (table.column(name).to_numpy().astype(np.int64) for name in ("width", "height"))
+    colour = pc.starts_with(mode, "RGB").to_numpy()
+    window = np.zeros(len(mode), np.int64) if anywhere else _windows(table.column("shard"))
+    size = _size_class(table, colour, batch_size)
+    batch = np.full(len(mode), SKIPPED, np.int32)
+    shuffle = np.random.default_rng(derive_seed(seed, "plan"))
+    number = 0
+    for group in _groups(readable, window, colour, size):
+        padded = int(width[group].max() * height[group].max())
+        limit = max(1, min(batch_size, PIXELS_PER_BATCH // padded))
+        # Batches of nearly equal size: a rest of a few images would be crafted under other conditions than the others.
+        for part in np.array_split(shuffle.permutation(group), -(-len(group) // limit)):
+            batch[part] = number
+            number += 1
+    return batch
+
+
+def _windows(shard: "pa.ChunkedArray[Any]") -> Rows:
+    """Number windows of at most `NEIGHBOURS` consecutive rows of one shard, of nearly equal length."""
+    names = shard.combine_chunks()
+    changes = pc.not_equal(names.slice(1), names.slice(0, len(names) - 1))
+    starts = np.r_[0, np.flatnonzero(changes) + 1]
+    window = np.empty(len(names), np.int64)
+    number = 0
+    for rows in np.split(np.arange(len(names)), starts[1:]):
+        for part in np.array_split(rows, -(-len(rows) // NEIGHBOURS)):
+            window[part] = number
+            number += 1
+    return window
+
+
+def _size_class(table: pa.Table, colour: npt.NDArray[np.bool_], batch_size: int) -> Rows:
+    """Number the sizes: one that fills batches by itself stands alone, all others go by the octaves of their sides.
+
+    Pictures of a batch are padded to a common size for crafting; similar sides keep that cheap.
+    """
+    width, height = (table.column(name).to_numpy().astype(np.int64) for name in ("width", "height"))
+    _, exact, count = np.unique(np.stack([width, height, colour]), axis=1, return_inverse=True, return_counts=True)
+    octaves = np.log2(np.maximum([width, height], 1)).astype(np.int64)
+    octave = octaves[0] * 64 + octaves[1]
+    exact = exact.reshape(-1)
+    alone = exact + octave.max(initial=0) + 1
+    return np.asarray(np.where(count[exact] >= batch_size, alone, octave), np.int64)
+
+
+def _groups(rows: Rows, *keys: npt.NDArray[Any]) -> Sequence[Rows]:
+    """Split rows by equal keys, the first key being the major one; rows stay in order within a group."""
+    chosen = np.stack([key[rows].astype(np.int64) for key in keys])
+    if not len(rows):
+        return []
+    order = np.lexsort(chosen[::-1])
+    ordered = chosen[:, order]
+    borders = np.flatnonzero((ordered[:, 1:] != ordered[:, :-1]).any(axis=0)) + 1
+    return np.split(rows[order], borders)

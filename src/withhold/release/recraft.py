@@ -1,0 +1,59 @@
+"""Crafts a few images anew at other strengths, with the surrogate that a release keeps in its private folder."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from withhold.data.dataset import Dataset, Entry
+from withhold.data.pixels import Picture, levels
+from withhold.errors import InvalidInput
+from withhold.release.building import build_crafter
+from withhold.release.crafting import Crafter
+from withhold.release.progress import SILENT
+from withhold.release.run import Materials
+from withhold.release.settings import ProtectSettings
+from withhold.release.sidecar import Sidecar
+from withhold.release.stored_plan import load_plan
+from withhold.seeds import derive_seed
+
+
+def recraft(
+    dataset: Dataset,
+    release: Path,
+    entries: Sequence[Entry],
+    originals: Sequence[Picture],
+    eps: Sequence[Fraction],
+) -> list[tuple[str, list[Picture]]]:
+    """Craft images at several strengths, in every other respect as the release was made.
+
+    Returns:
+        For each strength a title and the pictures, in the order of `originals`.
+
+    Raises:
+        InvalidInput: The release's private folder is not beside it, or holds no surrogate.
+    """
+    sidecar = Sidecar(release.resolve())
+    if not (sidecar.plan_document.is_file() and sidecar.surrogate.is_file()):
+        msg = f"crafting at other strengths needs the surrogate in {sidecar.root}, and there is none; leave out --eps"
+        raise InvalidInput(msg)
+    plan = load_plan(sidecar.plan_table, sidecar.plan_document)
+    versions = []
+    for strength in eps:
+        settings = ProtectSettings(**{**plan.settings, "eps": strength})
+        crafter = build_crafter(Materials(dataset, plan, settings, sidecar.surrogate, SILENT))
+        versions.append((f"eps {strength}", _crafted(crafter, entries, originals, settings)))
+    return versions
+
+
+def _crafted(
+    crafter: Crafter, entries: Sequence[Entry], originals: Sequence[Picture], settings: ProtectSettings
+) -> list[Picture]:
+    """Craft the images together, those of equal channel count at a time."""
+    released = list(originals)
+    for channels in {picture.levels.shape[2] for picture in originals}:
+        places = [i for i, picture in enumerate(originals) if picture.levels.shape[2] == channels]
+        pictures, labels = [originals[i] for i in places], [entries[i].label for i in places]
+        deltas = crafter(pictures, labels, derive_seed(settings.seed, "recraft")).deltas
+        for i, delta in zip(places, deltas, strict=True):
+            released[i] = originals[i].perturbed(delta, levels(settings.eps))
+    return released

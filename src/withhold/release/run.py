@@ -1,0 +1,256 @@
+"""`protect`: from a dataset on disk to its verified release, in steps that can each be repeated after a crash."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import withhold
+from withhold.data.dataset import Dataset, Writer
+from withhold.data.open import open_dataset
+from withhold.data.pixels import levels
+from withhold.errors import InvalidInput
+from withhold.release.crafting import Crafter
+from withhold.release.document import ReleaseDocument, read_document, write_document
+from withhold.release.engine import Work, craft_batches
+from withhold.release.entries import Entries
+from withhold.release.manifest import Quality, read_quality, write_manifest
+from withhold.release.places import place_release
+from withhold.release.plan import Plan, make_plan, settings_that_matter
+from withhold.release.progress import SILENT, Reporter
+from withhold.release.publish import craft_again, prepare, publish, stopping_cleanly, was_published
+from withhold.release.scan import check_classes, check_readable, scan
+from withhold.release.settings import ProtectSettings
+from withhold.release.sidecar import Sidecar
+from withhold.release.stored_plan import check_resumable, check_source, load_plan, save_plan
+from withhold.release.verify import Bound, Verification, compare
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DEFAULTS = ProtectSettings()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Materials:
+    """What a crafter is built from. The dataset may only be read while it is being built, not while it crafts.
+
+    Attributes:
+        surrogate_file: Where the surrogate's weights are kept from one start of a run to the next.
+    """
+
+    dataset: Dataset
+    plan: Plan
+    settings: ProtectSettings
+    surrogate_file: Path
+    reporter: Reporter
+
+    @property
+    def entries(self) -> Entries:
+        """The images that will be released."""
+        return Entries(self.plan.kept())
+
+
+MakeCrafter = Callable[[Materials], Crafter]
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectReport:
+    """What a run did.
+
+    Attributes:
+        destination: The release.
+        sidecar: What must stay private: surrogate, plan, manifest.
+        images: Images in the release.
+        crafted: Images that this start of the run crafted; the others were finished before.
+        skipped: Images left out because they cannot be read.
+        ignored: Files in the source that are no part of the dataset and were not released.
+        seconds: Wall time of this start.
+        working_seconds: Part of it from the first batch read to the last one written.
+        crafting_seconds: Part of that spent in crafting itself.
+    """
+
+    destination: Path
+    sidecar: Path
+    layout: str
+    images: int
+    classes: int
+    batches: int
+    crafted: int
+    skipped: tuple[str, ...]
+    ignored: tuple[str, ...]
+    quality: Quality
+    verification: Verification
+    seconds: float
+    working_seconds: float
+    crafting_seconds: float
+
+
+def protect(
+    source: Path,
+    destination: Path,
+    settings: ProtectSettings = DEFAULTS,
+    *,
+    surrogate: "nn.Module | None" = None,
+    reporter: Reporter = SILENT,
+) -> ProtectReport:
+    """Protect a labelled image dataset: write a release of the same layout that cannot usefully be trained on.
+
+    The release appears at `destination` once it is whole and verified. Everything private lies beside it, in
+    `<destination>.withhold`. After a crash or an interrupt, the same call goes on where the last one ended and gives
+    the same bytes.
+
+    Args:
+        source: Folder or file in a layout that `open_dataset` knows.
+        destination: A folder that is new or empty, or a finished release of the same call, which is verified again.
+        surrogate: Classifier of pixels in [0, 1] to craft against; what the settings say if absent.
+
+    Raises:
+        InvalidInput: An argument or the dataset is unusable; nothing was released.
+        RunStopped: The run cannot go on; finished work is kept.
+    """
+    from withhold.release.building import build_crafter, fingerprint  # noqa: PLC0415 - torch only when it is needed
+
+    make = partial(build_crafter, network=surrogate)
+    return run(source, destination, settings, make, reporter, fingerprint=fingerprint(settings, surrogate))
+
+
+def run(
+    source: Path,
+    destination: Path,
+    settings: ProtectSettings,
+    make_crafter: MakeCrafter,
+    reporter: Reporter = SILENT,
+    *,
+    fingerprint: str | None = None,
+) -> ProtectReport:
+    """Protect a dataset with any crafter; see `protect`.
+
+    Args:
+        make_crafter: Called once, after the plan is stored, and only if there are batches to craft.
+        fingerprint: Identifies the weights behind the crafter; a run is only resumed with the same.
+    """
+    started = time.monotonic()
+    sidecar = place_release(Path(source), Path(destination))
+    dataset = open_dataset(Path(source), splits=settings.splits)
+    with stopping_cleanly(sidecar, reporter), sidecar.locked():
+        plan = _settle_plan(dataset, settings, sidecar, fingerprint, reporter)
+        job = _Job(plan, dataset, settings, sidecar, reporter)
+        effort = _Effort()
+        if was_published(sidecar, job.document()):
+            verification = job.verify(sidecar.destination)
+            _refuse_altered(verification, sidecar)
+        else:
+            effort = job.build(make_crafter)
+            verification = job.verify(sidecar.staging)
+            craft_again(plan, sidecar, verification)
+            publish(sidecar)
+        sidecar.tidy()
+        return job.report(verification, effort, time.monotonic() - started)
+
+
+@dataclass(frozen=True, slots=True)
+class _Effort:
+    images: int = 0
+    working_seconds: float = 0.0
+    crafting_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    """A planned run and the steps that it consists of."""
+
+    plan: Plan
+    dataset: Dataset
+    settings: ProtectSettings
+    sidecar: Sidecar
+    reporter: Reporter
+
+    def build(self, make_crafter: MakeCrafter) -> _Effort:
+        """Bring the staged release to completion, whatever of it is there already."""
+        if not self.sidecar.staging.exists():
+            self.sidecar.forget_batches()
+        self.sidecar.staging.mkdir(exist_ok=True)
+        writer = self.dataset.writer(self.sidecar.staging, self.sidecar.spool, self.settings.lossless)
+        finished = self.sidecar.finished()
+        pending = [batch for batch in range(self.plan.batches) if batch not in finished]
+        entries = Entries(self.plan.kept())
+        effort = self._craft(pending, writer, make_crafter) if pending else _Effort()
+        writer.assemble(entries)
+        write_document(self.sidecar.staging, self.document())
+        write_manifest(self.plan, self.sidecar)
+        return effort
+
+    def _craft(self, pending: list[int], writer: Writer, make_crafter: MakeCrafter) -> _Effort:
+        crafter = make_crafter(Materials(self.dataset, self.plan, self.settings, self.sidecar.surrogate, self.reporter))
+        work = Work(self.plan, self.dataset, writer, self.sidecar, levels(self.settings.eps), self.settings.seed)
+        rows = self.plan.rows_of_batches()
+        images = sum(len(rows[batch]) for batch in pending)
+        began = time.monotonic()
+        self.reporter.start("Crafting", images, "images")
+        crafting = craft_batches(work, pending, crafter, self.reporter)
+        self.reporter.finish()
+        return _Effort(images, time.monotonic() - began, crafting)
+
+    def document(self) -> ReleaseDocument:
+        """State the public facts of the release."""
+        plan = self.plan
+        return ReleaseDocument(self.settings.eps, len(plan.kept()), len(plan.classes), plan.layout)
+
+    def verify(self, place: Path) -> Verification:
+        """Compare the release in `place` with the source."""
+        after = open_dataset(place)
+        return compare(self.dataset, after, Bound(self.settings.eps, "argument"), read_document(place), self.reporter)
+
+    def report(self, verification: Verification, effort: _Effort, seconds: float) -> ProtectReport:
+        """Sum up what was done."""
+        return ProtectReport(
+            destination=self.sidecar.destination,
+            sidecar=self.sidecar.root,
+            layout=self.plan.layout,
+            images=verification.images,
+            classes=len(self.plan.classes),
+            batches=self.plan.batches,
+            crafted=effort.images,
+            skipped=tuple(self.plan.skipped()),
+            ignored=tuple(self.dataset.ignored()),
+            quality=read_quality(self.sidecar),
+            verification=verification,
+            seconds=seconds,
+            working_seconds=effort.working_seconds,
+            crafting_seconds=effort.crafting_seconds,
+        )
+
+
+def _settle_plan(
+    dataset: Dataset, settings: ProtectSettings, sidecar: Sidecar, fingerprint: str | None, reporter: Reporter
+) -> Plan:
+    """Load the plan of an earlier start if there is one, and check that it still holds; else make and store one."""
+    if sidecar.plan_document.exists():
+        plan = load_plan(sidecar.plan_table, sidecar.plan_document)
+        # A finished release stays valid whatever version comes after the one that made it.
+        version = plan.version if sidecar.manifest.exists() else withhold.__version__
+        check_resumable(plan, settings_that_matter(settings), fingerprint, version, sidecar.root)
+        check_source(plan, dataset, sidecar.root, reporter)
+        return plan
+    found = scan(dataset, reporter)
+    check_readable(found.unreadable, skip=settings.skip_unreadable)
+    plan = make_plan(dataset, found, settings, fingerprint)
+    check_classes(plan.classes, plan.kept().column("label").to_numpy())
+    prepare(plan, dataset, settings, sidecar)
+    save_plan(plan, sidecar.plan_table, sidecar.plan_document)
+    return plan
+
+
+def _refuse_altered(verification: Verification, sidecar: Sidecar) -> None:
+    if verification.passed:
+        return
+    first = verification.offenders[0]
+    msg = (
+        f"the release {sidecar.destination} was changed after it was published, {len(verification.offenders)} "
+        f"findings: {first.name} {first.problem}. `withhold verify` names them all; delete the release to have it made "
+        f"again."
+    )
+    raise InvalidInput(msg)

@@ -1,0 +1,157 @@
+"""The first look at a source: every image is read, hashed and decoded once, so that no run fails on its last image."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from withhold.data.dataset import Dataset
+from withhold.data.pixels import UnreadableImage
+from withhold.errors import InvalidInput
+from withhold.release.entries import Entries, Stored, list_entries, read_groups
+from withhold.release.parallel import map_ahead
+from withhold.release.progress import Reporter
+
+_LOOK_TYPES: Mapping[str, pa.DataType] = {
+    "width": pa.int32(),
+    "height": pa.int32(),
+    "mode": pa.string(),
+    "sha256": pa.binary(32),
+}
+LOOK = pa.schema(_LOOK_TYPES)
+NAMED = 20
+"""Offending images that a message names; the rest is counted."""
+
+MIN_CLASSES, MIN_PER_CLASS = 2, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An image that cannot be used, and why."""
+
+    name: str
+    problem: str
+
+
+class _Look(NamedTuple):
+    width: int
+    height: int
+    mode: str
+    sha256: bytes
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scan:
+    """What a source holds.
+
+    Attributes:
+        table: One row per image in the dataset's order: name, label, shard, row, split, width, height, mode, sha256.
+            An unreadable image has no mode.
+        unreadable: The images that could not be decoded.
+    """
+
+    table: pa.Table
+    unreadable: tuple[Problem, ...]
+
+
+def scan(dataset: Dataset, reporter: Reporter) -> Scan:
+    """Read, hash and decode every image.
+
+    Raises:
+        InvalidInput: The dataset cannot be protected whatever its pixels: no images, or too few of a class.
+    """
+    listing = list_entries(dataset)
+    check_classes(dataset.classes, listing.column("label").to_numpy())
+    names = listing.column("name")
+    parts: list[pa.RecordBatch] = []
+    unreadable: list[Problem] = []
+    seen = 0
+    reporter.start("Reading the source", len(listing), "images")
+
+    def look_at(group: Sequence[Stored]) -> list[_Look]:
+        return [_look(dataset, stored) for stored in group]
+
+    for looks in map_ahead(look_at, read_groups(dataset, Entries(listing))):
+        columns = list(zip(*looks, strict=True))
+        arrays = [pa.array(column, field.type) for column, field in zip(columns[:-1], LOOK, strict=True)]
+        parts.append(pa.record_batch(arrays, schema=LOOK))
+        unreadable += [Problem(names[seen + i].as_py(), look.problem) for i, look in enumerate(looks) if look.problem]
+        seen += len(looks)
+        reporter.advance(len(looks))
+    reporter.finish()
+    looked = pa.Table.from_batches(parts, schema=LOOK).combine_chunks()
+    for name in LOOK.names:
+        listing = listing.append_column(name, looked.column(name))
+    return Scan(listing, tuple(unreadable))
+
+
+def _look(dataset: Dataset, stored: Stored) -> _Look:
+    if not isinstance(stored, bytes):
+        return _Look(0, 0, "", bytes(32), reason(stored))
+    digest = hashlib.sha256(stored).digest()
+    try:
+        picture = dataset.decode(stored)
+    except UnreadableImage as error:
+        return _Look(0, 0, "", digest, reason(error))
+    height, width = picture.levels.shape[:2]
+    return _Look(width, height, picture.mode, digest, None)
+
+
+def reason(problem: Exception) -> str:
+    """Say in words why an image could not be read."""
+    return (problem.strerror if isinstance(problem, OSError) else None) or str(problem) or type(problem).__name__
+
+
+def check_classes(classes: Sequence[str], labels: "np.ndarray[tuple[int, ...], np.dtype[np.int32]]") -> None:
+    """Refuse a dataset in which a classifier has nothing to tell apart.
+
+    Raises:
+        InvalidInput: No images, fewer than two classes with images, or a class with a single image.
+    """
+    counts = np.bincount(labels, minlength=len(classes))
+    present = np.flatnonzero(counts)
+    if len(present) < MIN_CLASSES:
+        only = f" ({classes[int(present[0])]!r})" if len(present) else ""
+        msg = (
+            f"expected images of at least two classes, got {len(present)}{only}; protection works against a classifier."
+        )
+        raise InvalidInput(msg)
+    single = [repr(classes[label]) for label in present.tolist() if counts[label] < MIN_PER_CLASS]
+    if single:
+        msg = f"each class needs two images or more, got one in {enumerate_some(single)}; add some, or leave it out."
+        raise InvalidInput(msg)
+
+
+def check_readable(unreadable: Sequence[Problem], *, skip: bool) -> None:
+    """Refuse unreadable images unless they are to be left out.
+
+    Raises:
+        InvalidInput: There are some; the message names the first twenty with their problem.
+    """
+    if not unreadable or skip:
+        return
+    lines = [f"  {each.name}: {each.problem}" for each in unreadable[:NAMED]]
+    if len(unreadable) > NAMED:
+        lines.append(f"  and {len(unreadable) - NAMED} more")
+    count = "1 image" if len(unreadable) == 1 else f"{len(unreadable)} images"
+    msg = (
+        f"{count} cannot be read:\n"
+        + "\n".join(lines)
+        + "\nRepair or remove them, or leave them out with --skip-unreadable."
+    )
+    raise InvalidInput(msg)
+
+
+def enumerate_some(names: Sequence[str], limit: int = NAMED) -> str:
+    """List names in a sentence, the first few in full and the rest counted.
+
+    >>> enumerate_some(["a", "b", "c"], limit=2)
+    'a, b and 1 more'
+    """
+    if len(names) <= limit:
+        return ", ".join(names)
+    return f"{', '.join(names[:limit])} and {len(names) - limit} more"

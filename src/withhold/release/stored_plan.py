@@ -1,0 +1,140 @@
+"""Keeping a plan beside the release, and refusing to resume it under other circumstances."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from withhold.data.atomic import write_atomic
+from withhold.data.dataset import Dataset
+from withhold.errors import InvalidInput
+from withhold.release.entries import ENTRY, Entries, Stored, list_entries, read_groups
+from withhold.release.parallel import map_ahead
+from withhold.release.plan import Plan
+from withhold.release.progress import Reporter
+from withhold.release.scan import enumerate_some
+
+NAMED = 5
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """Write a table as Parquet into memory; equal tables give equal bytes."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
+
+
+def save_plan(plan: Plan, table: Path, document: Path) -> None:
+    """Store a plan; the document is written last, and its presence makes the plan valid."""
+    stored = table_bytes(plan.table)
+    content = {
+        "version": plan.version,
+        "settings": plan.settings,
+        "surrogate": plan.surrogate,
+        "layout": plan.layout,
+        "classes": list(plan.classes),
+        "table_sha256": hashlib.sha256(stored).hexdigest(),
+    }
+    write_atomic(table, stored)
+    write_atomic(document, json.dumps(content, indent=1, ensure_ascii=False).encode())
+
+
+def load_plan(table: Path, document: Path) -> Plan:
+    """Read a stored plan back.
+
+    Raises:
+        InvalidInput: It was changed or damaged since it was stored.
+    """
+    try:
+        content = json.loads(document.read_bytes())
+        stored = table.read_bytes()
+        intact = hashlib.sha256(stored).hexdigest() == content.pop("table_sha256")
+        if intact:
+            return Plan(pq.read_table(pa.BufferReader(stored)), tuple(content.pop("classes")), **content)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    msg = f"the plan in {document.parent} is damaged; delete that folder to start over."
+    raise InvalidInput(msg)
+
+
+def check_resumable(plan: Plan, settings: dict[str, Any], surrogate: str | None, version: str, sidecar: Path) -> None:
+    """Refuse to go on with a run under other settings than it began with.
+
+    Raises:
+        InvalidInput: The message names every setting that differs, with both values.
+    """
+    differing = [
+        f"{name} was {plan.settings.get(name)!r} and is now {settings.get(name)!r}"
+        for name in sorted(plan.settings.keys() | settings.keys())
+        if plan.settings.get(name) != settings.get(name)
+    ]
+    if plan.surrogate != surrogate:
+        differing.append("the surrogate's weights are others")
+    if plan.version != version:
+        differing.append(f"Withhold was version {plan.version} and is now {version}")
+    if differing:
+        msg = (
+            f"the run in {sidecar} began differently: {'; '.join(differing)}. "
+            f"Give what it began with, choose another destination, or delete that folder to start over."
+        )
+        raise InvalidInput(msg)
+
+
+def check_source(plan: Plan, dataset: Dataset, sidecar: Path, reporter: Reporter) -> None:
+    """Refuse to go on when the source is not what was planned for, to the byte; nothing is decoded.
+
+    Raises:
+        InvalidInput: Images were added, removed, relabelled or changed; the message names the first ones.
+    """
+    listing = list_entries(dataset)
+    changes = _listing_changes(plan.table, listing)
+    if not changes and (tuple(dataset.classes), dataset.layout) != (plan.classes, plan.layout):
+        changes = ["its classes or its layout are others"]
+    if not changes:
+        changes = _content_changes(plan.table, dataset, reporter)
+    if changes:
+        msg = (
+            f"the source has changed since the run in {sidecar} began: {'; '.join(changes)}. "
+            f"Restore it, choose another destination, or delete that folder to start over."
+        )
+        raise InvalidInput(msg)
+
+
+def _listing_changes(planned: pa.Table, listing: pa.Table) -> list[str]:
+    before, now = (table.select(ENTRY.names).combine_chunks() for table in (planned, listing))
+    if before.equals(now):
+        return []
+    changes: list[str] = []
+    for verb, table, other in (("added", now, before), ("removed", before, now)):
+        unknown = pc.invert(pc.is_in(table.column("name"), value_set=other.column("name").combine_chunks()))
+        names = [str(name) for name in table.column("name").filter(unknown).to_pylist()]
+        if names:
+            changes.append(f"{enumerate_some(names, NAMED)} {verb}")
+    if changes:
+        return changes
+    moved = [b["name"] for b, n in zip(before.to_pylist(), now.to_pylist(), strict=True) if b != n]
+    return [f"{enumerate_some(moved, NAMED)} relabelled or moved"]
+
+
+def _content_changes(planned: pa.Table, dataset: Dataset, reporter: Reporter) -> list[str]:
+    expected = planned.column("sha256").combine_chunks()
+    changed: list[int] = []
+    seen = 0
+    reporter.start("Checking that the source is unchanged", len(expected), "images")
+    for digests in map_ahead(_digests, read_groups(dataset, Entries(planned))):
+        same = pc.equal(pa.array(digests, expected.type), expected.slice(seen, len(digests)))
+        changed += (seen + np.flatnonzero(~same.to_numpy(zero_copy_only=False))).tolist()
+        seen += len(digests)
+        reporter.advance(len(digests))
+    reporter.finish()
+    names = [str(planned.column("name")[row].as_py()) for row in changed]
+    return [f"{enumerate_some(names, NAMED)} changed"] if names else []
+
+
+def _digests(group: list[Stored]) -> list[bytes]:
+    return [hashlib.sha256(stored).digest() if isinstance(stored, bytes) else bytes(32) for stored in group]

@@ -1,0 +1,264 @@
+"""The network that perturbations are crafted against: trained on the owner's images, loaded, or given; then checked."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from withhold.data.atomic import write_atomic
+from withhold.data.dataset import Dataset
+from withhold.errors import InvalidInput
+from withhold.networks.checkpoint import encode, load
+from withhold.networks.choose import Choice, Sizes, Views, choose, resolve_device
+from withhold.networks.table import EXTERNAL, Classifier, build, wrap
+from withhold.networks.training import EpochResult, accuracy, recipe_for, train
+from withhold.release.entries import Entries
+from withhold.release.progress import Reporter
+from withhold.release.settings import ProtectSettings
+from withhold.release.training_images import sample, training_data
+from withhold.seeds import derive_seed
+
+MEASURED = 1000
+"""Images that a surrogate's accuracy is measured on."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surrogate:
+    """Frozen networks in eval mode on the crafting device.
+
+    Attributes:
+        networks: Snapshots of one training, the final one last; usually one.
+        input_size: Side of the square that the networks see.
+        views: `native` if that is the whole image, `crop` if it is a random resized crop of it.
+        description: One sentence for the user.
+        accuracy: Share of up to 1,000 of the owner's images that the final network gets right.
+    """
+
+    networks: tuple[Classifier, ...]
+    input_size: int
+    views: Views
+    description: str
+    accuracy: float
+
+
+def resolve(
+    dataset: Dataset,
+    entries: Entries,
+    settings: ProtectSettings,
+    *,
+    sizes: Sizes,
+    weights: Path,
+    reporter: Reporter,
+    network: nn.Module | None = None,
+) -> Surrogate:
+    """Get the surrogate that the settings ask for, and say what was chosen and why.
+
+    Args:
+        entries: The images to protect; all of them are readable.
+        sizes: Of these images.
+        weights: Where the surrogate is kept for a resumed run. If the file is there, it is the surrogate.
+        network: Classifier of pixels in [0, 1], or of normalised ones if the settings hold mean and std. It is copied.
+
+    Raises:
+        InvalidInput: The network or weights do not exist, do not fit, or do not give finite logits of every class.
+        RunStopped: Training diverged, or an image can no longer be read.
+    """
+    source = _Source(dataset, entries, settings, sizes, reporter)
+    if network is not None:
+        return source.given(network)
+    if weights.exists():
+        return source.kept(weights)
+    if settings.surrogate is None or _of_library(settings.surrogate):
+        surrogate = source.built()
+    else:
+        surrogate = source.loaded(Path(settings.surrogate).expanduser())
+    details: dict[str, str | int | float] = {"description": surrogate.description, "seed": settings.seed}
+    write_atomic(weights, encode(surrogate.networks, accuracy=surrogate.accuracy, details=details))
+    return surrogate
+
+
+class _Source:
+    """The ways to a surrogate for one dataset."""
+
+    def __init__(
+        self, dataset: Dataset, entries: Entries, settings: ProtectSettings, sizes: Sizes, reporter: Reporter
+    ) -> None:
+        self.dataset = dataset
+        self.entries = entries
+        self.settings = settings
+        self.sizes = sizes
+        self.reporter = reporter
+        self.classes = len(dataset.classes)
+        self.device = resolve_device(settings.device)
+        self.choice: Choice = choose(sizes, self.device)
+
+    def given(self, network: nn.Module) -> Surrogate:
+        """Take a network object."""
+        settings = self.settings
+        side = settings.input_size or getattr(network, "input_size", None)
+        wrapped = (
+            copy.deepcopy(network)
+            if isinstance(network, Classifier)
+            else wrap(
+                copy.deepcopy(network),
+                self.classes,
+                input_size=side if isinstance(side, int) else self.choice.input_size,
+                mean=settings.mean,
+                std=settings.std,
+            )
+        )
+        return self._checked([wrapped], f"the given {wrapped.architecture}", foreign=True)
+
+    def kept(self, weights: Path) -> Surrogate:
+        """Load what an earlier start of this run kept."""
+        loaded = load(weights, classes=self.classes, architecture=self._named())
+        known = loaded.metadata.accuracy if loaded.metadata else None
+        what = f"{loaded.networks[-1].architecture}, kept by the earlier start of this run"
+        return self._checked(loaded.networks, what, measured=known)
+
+    def loaded(self, file: Path) -> Surrogate:
+        """Load the weights file that the settings name."""
+        settings = self.settings
+        loaded = load(
+            file,
+            classes=self.classes,
+            architecture=self._named(),
+            input_size=settings.input_size,
+            default_size=self.choice.input_size,
+            mean=settings.mean,
+            std=settings.std,
+        )
+        final = loaded.networks[-1]
+        if loaded.metadata is None and settings.mean is None:
+            numbers = f"mean {_numbers(final.mean)} and std {_numbers(final.std)}"
+            self.reporter.say(f"{file.name} does not say how its images were normalised; {numbers} are assumed.")
+        return self._checked(loaded.networks, f"{final.architecture} with the weights of {file.name}", foreign=True)
+
+    def built(self) -> Surrogate:
+        """Build a network by name and train it, unless it came with weights for these classes."""
+        settings = self.settings
+        name = self._named() or self.choice.architecture
+        if self._named() is None and settings.input_size is None:
+            self.reporter.say(self.choice.reason)
+        network = build(
+            name,
+            self.classes,
+            input_size=settings.input_size,
+            default_size=self.choice.input_size,
+            mean=settings.mean,
+            std=settings.std,
+            seed=settings.seed,
+        )
+        if network.ready:
+            return self._checked([network], f"{name} as it was published", foreign=True)
+        return self._trained(network)
+
+    def _trained(self, network: Classifier) -> Surrogate:
+        settings, name = self.settings, network.architecture
+        pretrained = _of_library(name)
+        recipe = recipe_for(name, len(self.entries), epochs=settings.epochs, pretrained=pretrained)
+        views = self._views(network.input_size)
+        self._probe(network)
+        work = "Adapting" if pretrained else "Training"
+        self.reporter.say(
+            f"{work} the surrogate {name} at {network.input_size} px on {len(self.entries):,} images of "
+            f"{self.classes} classes for {recipe.epochs} epochs on {self.device.type}."
+        )
+        data = training_data(self.dataset, self.entries, network.input_size, views)
+        self.reporter.start("Training the surrogate", recipe.epochs, "epochs")
+
+        def advance(_: EpochResult) -> None:
+            self.reporter.advance()
+
+        seed = derive_seed(settings.seed, "surrogate")
+        result = train(
+            network, data, recipe, seed=seed, device=self.device, on_epoch=advance, snapshots=settings.snapshots
+        )
+        self.reporter.finish()
+        networks = [copy.deepcopy(network) for _ in result.snapshots]
+        for each, state in zip(networks, result.snapshots, strict=True):
+            each.load_state_dict(state)
+        return self._checked(networks, f"{name}, trained for {recipe.epochs} epochs on these images")
+
+    def _checked(
+        self, networks: Sequence[Classifier], what: str, *, measured: float | None = None, foreign: bool = False
+    ) -> Surrogate:
+        """Freeze the networks, try them, measure the final one and say what it is."""
+        final = networks[-1]
+        for network in networks:
+            self._probe(network.requires_grad_(requires_grad=False))
+        views = self._views(final.input_size)
+        if measured is None:
+            images, labels = sample(self.dataset, self.entries, final.input_size, views, most=MEASURED)
+            measured = accuracy(final, images, labels)
+        count = min(MEASURED, len(self.entries))
+        description = f"The surrogate is {what}; it gets {measured:.0%} of {count:,} of the images right."
+        self.reporter.say(description)
+        if near_chance(measured, self.classes):
+            self.reporter.say(_warning(self.classes, foreign=foreign))
+        if foreign and self.settings.snapshots > 1:
+            self.reporter.say("Snapshots are taken of a surrogate's training only; this one was not trained here.")
+        return Surrogate(tuple(networks), final.input_size, views, description, measured)
+
+    def _probe(self, network: Classifier) -> None:
+        """Move a network to the device and see that it turns images into finite logits."""
+        network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        side = network.input_size
+        expected = (
+            f"{network.architecture} must turn images (2, 3, {side}, {side}) into finite logits (2, {self.classes})"
+        )
+        try:
+            with torch.inference_mode():
+                logits = network(torch.full((2, 3, side, side), 0.5, device=self.device))
+        except (RuntimeError, ValueError, TypeError) as error:
+            msg = f"{expected}; it failed with: {str(error).splitlines()[0]}. Is --input-size right?"
+            raise InvalidInput(msg) from error
+        if not isinstance(logits, torch.Tensor) or logits.shape != (2, self.classes):
+            got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+            msg = f"{expected}; it returned {got}. Use a network of the dataset's {self.classes} classes."
+            raise InvalidInput(msg)
+        if not bool(logits.isfinite().all()):
+            msg = f"{expected}; some are not finite. Use other weights."
+            raise InvalidInput(msg)
+
+    def _views(self, input_size: int) -> Views:
+        return "native" if self.sizes.uniform_side == input_size else "crop"
+
+    def _named(self) -> str | None:
+        """Name the network that the settings ask for, if they do."""
+        if self.settings.surrogate is not None and _of_library(self.settings.surrogate):
+            return self.settings.surrogate
+        return None if self.settings.architecture == "auto" else self.settings.architecture
+
+
+def _of_library(name: str) -> bool:
+    return name.partition(":")[0] in EXTERNAL
+
+
+def near_chance(measured: float, classes: int) -> bool:
+    """Tell whether an accuracy is hardly better than guessing among equally frequent classes.
+
+    >>> near_chance(0.15, 10), near_chance(0.25, 10), near_chance(0.52, 2)
+    (True, False, True)
+    """
+    chance = 1 / classes
+    return measured < chance + 0.1 * (1 - chance)
+
+
+def _warning(classes: int, *, foreign: bool) -> str:
+    causes = (
+        "Likely causes: its classes are in another order than the dataset's, or it was trained with another --mean and "
+        "--std, or another --input-size."
+        if foreign
+        else "Likely causes: too few --epochs, too few images per class, or labels that the images do not show."
+    )
+    return (
+        f"Warning: that is close to guessing among {classes} classes, and what it crafts will protect little. {causes}"
+    )
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
