@@ -47,6 +47,7 @@ METHODS: dict[str, Settings | None] = {
     "class-targeted-15-steps": {"objective": "class-targeted", "steps": 15, "step_size": 0.25},
     "class-targeted-linear": {"steps": 40, "step_size": 0.25, "schedule": "linear"},
     "class-targeted-no-views": {"steps": 40, "augment": "none"},
+    "class-targeted-subpixel": {"steps": 40, "augment": "subpixel"},
     "class-targeted-3-snapshots": {"steps": 40, "snapshots": 3},
     "class-targeted-adam": {"steps": 40, "optimizer": "adam"},
 }

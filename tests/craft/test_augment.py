@@ -18,13 +18,34 @@ def test_without_reach_a_view_is_the_image_or_its_mirror(generator: torch.Genera
     assert 8 < sum(mirrored) < 32
 
 
-def test_shifts_reach_as_far_as_said_and_leave_black() -> None:
-    images = torch.ones(300, 1, 32, 32)
-    views = ShiftFlip(reach=1 / 8)(images, torch.Generator().manual_seed(0))
-    columns_lost = 32 - views.amax(dim=(1, 2)).sum(1)
-    assert columns_lost.max() <= 4.001
-    assert columns_lost.max() > 3.8
-    assert abs(columns_lost.mean().item() - 2) < 0.2
+def test_whole_pixel_shifts_are_padded_crops_and_reach_as_far_as_said() -> None:
+    """Every view is one of the crops that a trainer cuts from an image with a mirrored border."""
+    image = ramp(16, 16)
+    padded = F.pad(image, (2, 2, 2, 2), mode="replicate")
+    padded[..., 0, :], padded[..., -1, :] = padded[..., 3, :].clone(), padded[..., -4, :].clone()
+    padded[..., :, 0], padded[..., :, -1] = padded[..., :, 3].clone(), padded[..., :, -4].clone()
+    crops = {(top, left): padded[0, 0, top : top + 16, left : left + 16] for top in range(5) for left in range(5)}
+    views = ShiftFlip(reach=1 / 8)(image.expand(400, 1, -1, -1), torch.Generator().manual_seed(0))
+    found = set()
+    for view in views[:, 0]:
+        matches = {
+            place
+            for place, crop in crops.items()
+            if torch.allclose(view, crop, atol=1e-6) or torch.allclose(view, crop.flip(1), atol=1e-6)
+        }
+        assert len(matches) >= 1
+        found |= matches
+    assert found == set(crops)
+
+
+def test_subpixel_shifts_lie_between_whole_ones() -> None:
+    columns = torch.arange(32.0).expand(300, 1, 32, 32)
+    views = ShiftFlip(reach=1 / 8, subpixel=True)(columns, torch.Generator().manual_seed(0))
+    middle = views[:, 0, 16, 16]
+    shift = torch.minimum((middle - 16).abs(), (31 - middle - 16).abs())  # mirrored or not
+    assert shift.max() <= 4.0001
+    assert shift.max() > 3.8
+    assert ((shift - shift.round()).abs() > 0.05).float().mean() > 0.8
 
 
 def test_a_full_crop_is_an_antialiased_resize(generator: torch.Generator) -> None:

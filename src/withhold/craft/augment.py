@@ -67,26 +67,30 @@ class InColour:
 
 @dataclass(frozen=True, slots=True)
 class ShiftFlip:
-    """Mirrors half of the images and shifts each by a sub-pixel distance; what leaves the frame is lost to black.
+    """Mirrors half of the images and shifts each a little; the border is reflected, as in a trainer's padded crop.
 
     Attributes:
         reach: Largest shift, as a fraction of the side: 1/8 is 4 px at 32 px.
+        subpixel: Shift by any distance, interpolating (the authors' code), or by whole pixels (what trainers do).
     """
 
     reach: float = 1 / 8
+    subpixel: bool = False
 
     def __call__(self, images: Float[Tensor, "b c h w"], generator: torch.Generator) -> Float[Tensor, "b c s t"]:
         """Draw a mirrored and shifted view of each image."""
         count = len(images)
+        sides = torch.tensor([images.shape[3], images.shape[2]])
         mirror = 1 - 2 * torch.randint(0, 2, (count,), generator=generator)
-        # The sampling grid spans [-1, 1], so a shift by the whole side is 2.
-        shift = (torch.rand(count, 2, generator=generator) * 2 - 1) * 2 * self.reach
+        pixels = (torch.rand(count, 2, generator=generator) * 2 - 1) * self.reach * sides
+        if not self.subpixel:
+            pixels = pixels.round()
         transform = torch.zeros(count, 2, 3)
         transform[:, 0, 0] = mirror
         transform[:, 1, 1] = 1
-        transform[:, :, 2] = shift
+        transform[:, :, 2] = 2 * pixels / sides  # the sampling grid spans [-1, 1]
         grid = F.affine_grid(transform.to(images), list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, align_corners=False)
+        return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
     def plain(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c s t"]:
         """Return the images."""

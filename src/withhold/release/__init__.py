@@ -1,0 +1,1 @@
+"""A whole dataset: plan, craft, write, manifest, verify, show."""

@@ -63,9 +63,12 @@ def crop_size(settings: ProtectSettings, surrogate: Surrogate, sizes: Sizes) -> 
     Raises:
         InvalidInput: Whole pictures are asked for and they are not all of one size.
     """
-    if settings.augment == "shift":
+    if settings.augment in {"shift", "subpixel"}:
         if sizes.uniform_side is None:
-            msg = "augment=shift shows the surrogate whole pictures, but these are not squares of one size; use crop."
+            msg = (
+                f"augment={settings.augment} shows the surrogate whole pictures, but these are not squares of one size; "
+                "use crop."
+            )
             raise InvalidInput(msg)
         return None
     return surrogate.input_size if settings.augment == "crop" or surrogate.views == "crop" else None

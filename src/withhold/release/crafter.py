@@ -84,7 +84,7 @@ class GradientCrafter:
 
     def augmentation(self, extents: Sequence[tuple[int, int]]) -> Augmentation:
         """Return the views that the settings ask for, of pictures with these heights and widths."""
-        views: Augmentation = craft.ShiftFlip()
+        views: Augmentation = craft.ShiftFlip(subpixel=self.settings.augment == "subpixel")
         if self.crop_size is not None:
             views = craft.RandomResizedCrop(self.crop_size, tuple(extents))
         if self.settings.augment == "none":

@@ -18,7 +18,7 @@ class Crafted:
         deltas: One per picture, (c, h, w), as a fraction of the pixel range.
         losses: Final value of the crafting objective, one per picture; lower is better.
         alignments: Share of each picture in the batch's cosine with the direction; their mean is the cosine.
-        sign_agreement: Fraction of pixels on which joint and decoupled crafting step the same way; None if not measured.
+        sign_agreement: Share of channel values on which joint and decoupled crafting step alike; None if not measured.
     """
 
     deltas: Sequence[Float[np.ndarray, "c h w"]]

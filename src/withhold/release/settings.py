@@ -1,4 +1,4 @@
-"""Every option of `protect` and its default, written once: the command line, the TOML file and the API read them here."""
+"""Every option of `protect` and its default, written once; the command line and the TOML file are made from it."""
 
 from fractions import Fraction
 from typing import Annotated, Literal
@@ -38,9 +38,10 @@ class ProtectSettings(BaseModel):
     )
     restarts: int = Field(1, ge=1, description="Crafting runs per image, of which the best is kept image by image.")
     start: Literal["uniform", "normal", "zero"] = Field("uniform", description="Where in the ball crafting starts.")
-    augment: Literal["auto", "none", "shift", "crop"] = Field(
+    augment: Literal["auto", "none", "shift", "subpixel", "crop"] = Field(
         "auto",
-        description="Views redrawn at each step: flip and sub-pixel shift, or random resized crops; auto goes by size.",
+        description="Views redrawn at each step: flip with shifts by whole pixels or by any distance, or random "
+        "resized crops; auto goes by the images' size.",
     )
     batch_size: int = Field(256, ge=1, description="Images crafted together; part of what the joint form means.")
     surrogate: str | None = Field(

@@ -1,0 +1,119 @@
+"""The options of `protect`, made from the fields of its settings.
+
+A value comes from the command line, else from the configuration file, else from the default in `ProtectSettings`.
+"""
+
+import difflib
+import inspect
+import tomllib
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Optional, TypeVar, Union, get_args, get_origin
+
+import typer
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from rich.markup import escape
+
+from withhold.errors import InvalidInput
+from withhold.release.settings import ProtectSettings
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+TABLE = "protect"
+PANEL = r"Settings (also keys of the table \[protect] of a configuration file)"
+
+
+def with_settings(command: Command) -> Command:
+    """Replace the `**given` of a command by one option per field of `ProtectSettings`; each is None unless given."""
+    signature = inspect.signature(command)
+    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    generated = [_parameter(name, field) for name, field in ProtectSettings.model_fields.items()]
+    command.__signature__ = signature.replace(parameters=[*own, *generated])  # type: ignore[attr-defined]
+    return command
+
+
+def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    parsed = _command_line_type(field.annotation)
+    metavar = f"<{len(get_args(parsed))} numbers>" if get_origin(parsed) is tuple else None
+    option = typer.Option(help=_help(field), show_default=False, metavar=metavar, rich_help_panel=PANEL)
+    annotation = Annotated[Optional[parsed], option]  # type: ignore[valid-type] # noqa: UP045 - built at run time
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _command_line_type(annotation: Any) -> Any:  # noqa: ANN401 - a type expression
+    """Translate a field's type into what the command line parses; `ProtectSettings` checks the value itself."""
+    arguments = get_args(annotation)
+    if get_origin(annotation) in (Union, UnionType):
+        (annotation,) = (a for a in arguments if a is not type(None))
+        return _command_line_type(annotation)
+    if get_origin(annotation) is tuple and arguments[-1] is Ellipsis:
+        return list[arguments[0]]  # type: ignore[valid-type]
+    return str if annotation is Fraction else annotation
+
+
+def _help(field: FieldInfo) -> str:
+    # Typer is told no default, as an option that is not given must not override the configuration file.
+    if field.default is None or field.default == ():
+        return escape(field.description or "")
+    default = {True: "yes", False: "no"}[field.default] if isinstance(field.default, bool) else str(field.default)
+    return f"{escape(field.description or '')} [dim]{escape(f'[default: {default}]')}[/dim]"
+
+
+def read_settings(config: Path | None, given: Mapping[str, Any]) -> ProtectSettings:
+    """Combine defaults, a configuration file and the options given on the command line, in rising order of precedence.
+
+    Raises:
+        InvalidInput: The file is unreadable, names an unknown key, or a value is not allowed.
+    """
+    chosen = {name: value for name, value in given.items() if value is not None and value != []}
+    stored = {} if config is None else read_table(config)
+    try:
+        return ProtectSettings(**{**stored, **chosen})
+    except ValidationError as error:
+        raise InvalidInput("\n".join(_explain(e["loc"], e, config, chosen) for e in error.errors())) from None
+
+
+def read_table(config: Path) -> dict[str, Any]:
+    """Read the table [protect] of a TOML file; hyphens in keys may be written as on the command line.
+
+    Raises:
+        InvalidInput: The file is missing, is no TOML, or holds a key that `protect` does not know.
+    """
+    try:
+        document = tomllib.loads(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"cannot read the configuration file {config}: {error.strerror}"
+        raise InvalidInput(msg) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        msg = f"{config} is no valid TOML: {error}"
+        raise InvalidInput(msg) from None
+    _refuse_unknown(document, [TABLE], f"at the top of {config}; settings belong under [{TABLE}]")
+    table = document.get(TABLE, {})
+    if not isinstance(table, dict):
+        msg = f"{config}: {TABLE} must be a table, written [{TABLE}], got {table!r}"
+        raise InvalidInput(msg)
+    stored = {key.replace("-", "_"): value for key, value in table.items()}
+    _refuse_unknown(stored, list(ProtectSettings.model_fields), f"in [{TABLE}] of {config}")
+    return stored
+
+
+def _refuse_unknown(keys: Mapping[str, Any], known: list[str], where: str) -> None:
+    for key in keys:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
+            msg = f"unknown key {key!r} {where}; the nearest that exists is {near!r}"
+            raise InvalidInput(msg)
+
+
+def _explain(
+    loc: tuple[int | str, ...], error: Mapping[str, Any], config: Path | None, chosen: Mapping[str, Any]
+) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not loc:
+        return message
+    name = str(loc[0])
+    where = f"--{name.replace('_', '-')}" if name in chosen or config is None else f"{name} in {config}"
+    return f"{where}: {message}, got {error['input']!r}"
