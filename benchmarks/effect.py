@@ -130,7 +130,7 @@ def released(
             yield [clean.pictures[i] for i in part], clean.labels[part].tolist()
 
     began = time.perf_counter()
-    crafter = prepare_crafter(networks, settings, labelled, classes=10)
+    crafter = prepare_crafter(networks, settings, labelled, present=range(10))
     images = clean.images.clone()
     alignments: list[float] = []
     agreements: list[float] = []

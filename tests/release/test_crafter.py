@@ -56,10 +56,10 @@ def test_every_combination_crafts_within_the_ball_and_lowers_its_loss(
 ) -> None:
     chosen = settings(objective=objective, direction=direction, form=form, steps=12, step_size=0.25)
     networks = [small_network(seed) for seed in range(members)]
-    crafter = prepare_crafter(networks, chosen, labelled, classes=CLASSES)
+    crafter = prepare_crafter(networks, chosen, labelled, present=range(CLASSES))
     crafted = crafter(PICTURES, LABELS, seed=1)
     untouched = prepare_crafter(
-        networks, chosen.model_copy(update={"step_size": 1e-9, "start": "zero"}), labelled, classes=CLASSES
+        networks, chosen.model_copy(update={"step_size": 1e-9, "start": "zero"}), labelled, present=range(CLASSES)
     )
     before = untouched(PICTURES, LABELS, seed=1)
     for delta, original in zip(crafted.deltas, PICTURES, strict=True):
@@ -73,7 +73,7 @@ def test_every_combination_crafts_within_the_ball_and_lowers_its_loss(
 
 
 def test_equal_seeds_give_equal_results_whatever_was_crafted_before() -> None:
-    crafter = prepare_crafter([small_network()], settings(restarts=2), no_images, classes=CLASSES)
+    crafter = prepare_crafter([small_network()], settings(restarts=2), no_images, present=range(CLASSES))
     first = crafter(PICTURES, LABELS, seed=5)
     crafter(PICTURES[:2], LABELS[:2], seed=9)
     again = crafter(PICTURES, LABELS, seed=5)
@@ -84,7 +84,7 @@ def test_equal_seeds_give_equal_results_whatever_was_crafted_before() -> None:
 
 def test_more_restarts_are_never_worse_for_any_image() -> None:
     one, three = (
-        prepare_crafter([small_network()], settings(restarts=count, steps=1), no_images, classes=CLASSES)(
+        prepare_crafter([small_network()], settings(restarts=count, steps=1), no_images, present=range(CLASSES))(
             PICTURES, LABELS, 3
         )
         for count in (1, 3)
@@ -96,7 +96,7 @@ def test_more_restarts_are_never_worse_for_any_image() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_mixed_sizes_and_grey_pictures_are_crafted_at_their_own_size(channels: int) -> None:
     pictures = [picture(40, 60, channels), picture(33, 21, channels, seed=1), picture(60, 18, channels, seed=2)]
-    crafter = prepare_crafter([small_network()], settings(steps=30), no_images, classes=CLASSES, crop_size=16)
+    crafter = prepare_crafter([small_network()], settings(steps=30), no_images, present=range(CLASSES), crop_size=16)
     crafted = crafter(pictures, [0, 1, 2], seed=0)
     for delta, original in zip(crafted.deltas, pictures, strict=True):
         assert delta.shape == original.unit().shape
@@ -105,7 +105,7 @@ def test_mixed_sizes_and_grey_pictures_are_crafted_at_their_own_size(channels: i
 
 def test_sixteen_bit_pictures_are_crafted_on_the_unit_range() -> None:
     deep = picture(8, 8, 1, deep=True)
-    crafter = prepare_crafter([small_network()], settings(), no_images, classes=CLASSES)
+    crafter = prepare_crafter([small_network()], settings(), no_images, present=range(CLASSES))
     crafted = crafter([deep], [0], seed=0)
     assert np.abs(crafted.deltas[0]).max() <= 8 / 255 + 1e-7
 
@@ -114,7 +114,7 @@ def test_alignments_average_to_the_cosine_of_the_batch() -> None:
     """Against autograd's own flat gradients, for the objective that does not use them."""
     network = small_network()
     chosen = settings(augment="none")
-    crafted = prepare_crafter([network], chosen, no_images, classes=CLASSES)(PICTURES, LABELS, seed=2)
+    crafted = prepare_crafter([network], chosen, no_images, present=range(CLASSES))(PICTURES, LABELS, seed=2)
     clean = torch.stack([torch.from_numpy(one.unit()) for one in PICTURES])
     released = clean + torch.stack([torch.from_numpy(delta) for delta in crafted.deltas])
     labels = torch.tensor(LABELS)
@@ -137,8 +137,29 @@ def test_a_class_direction_is_taken_over_that_class_only() -> None:
         return labelled(key)
 
     chosen = settings(objective="alignment", direction="class")
-    prepare_crafter([small_network()], chosen, remember, classes=CLASSES)
+    prepare_crafter([small_network()], chosen, remember, present=range(CLASSES))
     assert asked == [0, 1, 2]
+
+
+def test_a_class_without_pictures_needs_no_direction() -> None:
+    chosen = settings(objective="alignment", direction="class")
+    crafter = prepare_crafter([small_network()], chosen, labelled, present=[0, 2])
+    assert set(crafter.directions[0]) == {0, 2}
+
+
+def test_a_surrogate_without_doubt_leaves_the_alignment_unknown() -> None:
+    """Where p_y of every image rounds to 0, the reverse cross-entropy has no slope to align with."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, CLASSES)).eval()
+    linear = network[1]
+    assert isinstance(linear, nn.Linear)
+    with torch.no_grad():
+        linear.weight.mul_(1e-3)
+        linear.bias.copy_(torch.tensor([0.0, 1e4, 0.0]))
+    crafted = prepare_crafter([network], settings(start="uniform"), no_images, present=range(CLASSES))(
+        PICTURES[:1], [0], 0
+    )
+    assert np.isnan(crafted.alignments).all()
+    assert np.isfinite(crafted.losses).all()
 
 
 def test_padding_is_no_part_of_a_batch() -> None:

@@ -52,7 +52,7 @@ def crafter_of(materials: Materials, surrogate: Surrogate, sizes: Sizes) -> Grad
         surrogate.networks,
         materials.settings,
         CleanImages(materials.dataset, materials.plan),
-        classes=len(materials.dataset.classes),
+        present=np.unique(materials.plan.kept().column("label").to_numpy()).tolist(),
         crop_size=crop_size(materials.settings, surrogate, sizes),
     )
 
@@ -66,8 +66,8 @@ def crop_size(settings: ProtectSettings, surrogate: Surrogate, sizes: Sizes) -> 
     if settings.augment in {"shift", "subpixel"}:
         if sizes.uniform_side is None:
             msg = (
-                f"augment={settings.augment} shows the surrogate whole pictures, but these are not squares of one size; "
-                "use crop."
+                f"augment={settings.augment} needs squares of one size, as the surrogate is shown whole pictures; "
+                "these differ; use crop."
             )
             raise InvalidInput(msg)
         return None

@@ -13,6 +13,7 @@ from withhold.craft.alignment import Direction
 from withhold.craft.augment import Augmentation
 from withhold.craft.steps import Rule, Start, normal_start, uniform_start, zero_start
 from withhold.data.pixels import Picture
+from withhold.errors import InvalidInput
 from withhold.release.crafting import Crafted
 from withhold.release.settings import ProtectSettings
 from withhold.seeds import derive_seed
@@ -102,6 +103,15 @@ class GradientCrafter:
             members = [self._alignment(*pair) for pair in zip(self.networks, directions, strict=True)]
         return members[0] if len(members) == 1 else craft.Ensemble(tuple(members))
 
+    def _alignments(self, batch: "Batch", augment: Augmentation, released: Tensor) -> Tensor:
+        """Measure the alignment with the batch's own clean direction; NaN where a sure surrogate has none."""
+        network = self.networks[0]
+        try:
+            direction = craft.mean_direction(network, [(augment.plain(batch.images), batch.labels)])
+        except InvalidInput:
+            return torch.full((len(released),), torch.nan)
+        return 1 - craft.Alignment(network, direction).losses(released, batch.labels)
+
     def _sign_agreement(self, batch: "Batch", released: Tensor) -> float:
         """Compare joint with decoupled steps under the first surrogate and the batch's own clean direction."""
         clean = self.augmentation(batch.extents).plain(batch.images)
@@ -115,14 +125,11 @@ class GradientCrafter:
 
     def _report(self, batch: "Batch", delta: Tensor, losses: Tensor, augment: Augmentation) -> Crafted:
         """Measure the crafted batch; the alignment of other objectives is that with the batch's own direction."""
-        network = self.networks[0]
         released = augment.plain(batch.images + delta)
         if self.settings.objective == "alignment":
             alignments, agreement = 1 - losses, self._sign_agreement(batch, released)
         else:
-            direction = craft.mean_direction(network, [(augment.plain(batch.images), batch.labels)])
-            alignments = 1 - craft.Alignment(network, direction).losses(released, batch.labels)
-            agreement = None
+            alignments, agreement = self._alignments(batch, augment, released), None
         return Crafted(batch.unpad(delta), losses.tolist(), alignments.tolist(), agreement)
 
 
@@ -169,7 +176,7 @@ def prepare_crafter(
     settings: ProtectSettings,
     labelled: Callable[[int], Iterable[Labelled]],
     *,
-    classes: int,
+    present: Sequence[int],
     crop_size: int | None = None,
 ) -> GradientCrafter:
     """Prepare surrogates for crafting: fold batch norms and compute the directions that span the whole set.
@@ -178,13 +185,14 @@ def prepare_crafter(
         networks: Surrogates in evaluation mode, on the device to craft on.
         labelled: Streams clean pictures and their labels in batches of equal channel counts: those of one label, or
             all for `EVERY_CLASS`. Called only if a direction over the set is needed.
+        present: Labels that at least one picture has.
         crop_size: Side of the surrogate's view of large pictures; None where it sees whole pictures.
     """
     folded = tuple(craft.fold_batch_norm(network.to(memory_format=torch.channels_last)) for network in networks)  # type: ignore[call-overload]
     crafter = GradientCrafter(folded, settings, crop_size)
     if settings.objective != "alignment" or settings.direction == "batch":
         return crafter
-    keys = [EVERY_CLASS] if settings.direction == "dataset" else range(classes)
+    keys = [EVERY_CLASS] if settings.direction == "dataset" else present
 
     def inputs(key: int) -> Iterator[tuple[Tensor, Tensor]]:
         for pictures, labels in labelled(key):
