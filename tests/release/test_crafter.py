@@ -1,10 +1,21 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from withhold.data.pixels import Picture
-from withhold.release.crafter import EVERY_CLASS, Batch, Labelled, prepare_crafter
+from withhold.release.crafter import (
+    EVERY_CLASS,
+    OBJECTIVES,
+    RULES,
+    SCHEDULES,
+    STARTS,
+    Batch,
+    Labelled,
+    prepare_crafter,
+)
 from withhold.release.settings import ProtectSettings
 
 CLASSES = 3
@@ -160,6 +171,12 @@ def test_a_surrogate_without_doubt_leaves_the_alignment_unknown() -> None:
     )
     assert np.isnan(crafted.alignments).all()
     assert np.isfinite(crafted.losses).all()
+
+
+def test_every_name_in_the_settings_has_its_entry_in_a_table() -> None:
+    tables = {"objective": OBJECTIVES, "schedule": SCHEDULES, "optimizer": RULES, "start": STARTS}
+    for field, table in tables.items():
+        assert set(get_args(ProtectSettings.model_fields[field].annotation)) == set(table)
 
 
 def test_padding_is_no_part_of_a_batch() -> None:

@@ -8,6 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+TEST_SHARE = 7 / 8
+"""Side of the central square that a network is tested on, as a share of the shorter side: 224 of 256."""
+
 
 @runtime_checkable
 class Augmentation(Protocol):
@@ -125,10 +128,10 @@ class RandomResizedCrop:
         return torch.stack(views)
 
     def plain(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c s t"]:
-        """Return the largest central square of each image, resized."""
+        """Return the central square of each image that a network is usually tested on, resized."""
         views = []
         for image, (height, width) in zip(images, self._extents(images), strict=True):
-            side = min(height, width)
+            side = max(1, round(min(height, width) * TEST_SHARE))
             box = (height - side) // 2, (width - side) // 2, side, side
             views.append(self._resized(image, *box, mirrored=False))
         return torch.stack(views)

@@ -27,8 +27,27 @@ RULES: Mapping[str, Rule] = {"pgd": craft.signed_gradient, "adam": craft.signed_
 STARTS: Mapping[str, Start] = {"uniform": uniform_start, "normal": normal_start, "zero": zero_start}
 
 Labelled = tuple[Sequence[Picture], Sequence[int]]
+Clean = tuple[Tensor, Tensor]
 EVERY_CLASS = -1
 """Key of a direction that all classes share."""
+
+
+def _class_targeted(network: nn.Module, *_: object) -> craft.Objective:
+    return craft.ClassTargeted(network)
+
+
+def _alignment(
+    network: nn.Module, settings: ProtectSettings, directions: Mapping[int, Direction], clean: Clean
+) -> craft.Objective:
+    directions = directions or {EVERY_CLASS: craft.mean_direction(network, [clean])}
+    joint = settings.form == "joint"
+    by_class = {label: craft.Alignment(network, direction, joint) for label, direction in directions.items()}
+    return by_class.get(EVERY_CLASS) or craft.PerClass(by_class)
+
+
+MakeObjective = Callable[[nn.Module, ProtectSettings, Mapping[int, Direction], Clean], craft.Objective]
+OBJECTIVES: Mapping[str, MakeObjective] = {"class-targeted": _class_targeted, "alignment": _alignment}
+"""By name in the settings: network, settings, directions known beforehand and the clean batch to an objective."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,44 +112,38 @@ class GradientCrafter:
         return craft.InColour(views)
 
     def _objective(self, batch: "Batch", augment: Augmentation) -> craft.Objective:
-        if self.settings.objective == "class-targeted":
-            members: list[craft.Objective] = [craft.ClassTargeted(network) for network in self.networks]
-        else:
-            clean = augment.plain(batch.images)
-            directions = self.directions or tuple(
-                {EVERY_CLASS: craft.mean_direction(network, [(clean, batch.labels)])} for network in self.networks
-            )
-            members = [self._alignment(*pair) for pair in zip(self.networks, directions, strict=True)]
+        make = OBJECTIVES[self.settings.objective]
+        clean = augment.plain(batch.images), batch.labels
+        known = self.directions or ({},) * len(self.networks)
+        members = [
+            make(network, self.settings, each, clean) for network, each in zip(self.networks, known, strict=True)
+        ]
         return members[0] if len(members) == 1 else craft.Ensemble(tuple(members))
-
-    def _alignments(self, batch: "Batch", augment: Augmentation, released: Tensor) -> Tensor:
-        """Measure the alignment with the batch's own clean direction; NaN where a sure surrogate has none."""
-        network = self.networks[0]
-        try:
-            direction = craft.mean_direction(network, [(augment.plain(batch.images), batch.labels)])
-        except InvalidInput:
-            return torch.full((len(released),), torch.nan)
-        return 1 - craft.Alignment(network, direction).losses(released, batch.labels)
-
-    def _sign_agreement(self, batch: "Batch", released: Tensor) -> float:
-        """Compare joint with decoupled steps under the first surrogate and the batch's own clean direction."""
-        clean = self.augmentation(batch.extents).plain(batch.images)
-        direction = craft.mean_direction(self.networks[0], [(clean, batch.labels)])
-        return craft.Alignment(self.networks[0], direction).sign_agreement(released, batch.labels)
-
-    def _alignment(self, network: nn.Module, directions: Mapping[int, Direction]) -> craft.Objective:
-        joint = self.settings.form == "joint"
-        by_class = {label: craft.Alignment(network, direction, joint) for label, direction in directions.items()}
-        return by_class.get(EVERY_CLASS) or craft.PerClass(by_class)
 
     def _report(self, batch: "Batch", delta: Tensor, losses: Tensor, augment: Augmentation) -> Crafted:
         """Measure the crafted batch; the alignment of other objectives is that with the batch's own direction."""
         released = augment.plain(batch.images + delta)
+        alignments, agreement = torch.full_like(losses, torch.nan), None
+        own = self._own_alignment(batch, augment)
         if self.settings.objective == "alignment":
-            alignments, agreement = 1 - losses, self._sign_agreement(batch, released)
-        else:
-            alignments, agreement = self._alignments(batch, augment, released), None
+            alignments = 1 - losses
+            agreement = own.sign_agreement(released, batch.labels) if own else None
+        elif own:
+            alignments = 1 - own.losses(released, batch.labels)
         return Crafted(batch.unpad(delta), losses.tolist(), alignments.tolist(), agreement)
+
+    def _own_alignment(self, batch: "Batch", augment: Augmentation) -> craft.Alignment | None:
+        """Return alignment with the batch's own clean direction under the first surrogate, if it has one.
+
+        Where a surrogate is sure of every image, the reverse cross-entropy rounds to a slope of 0.
+        """
+        network = self.networks[0]
+        try:
+            return craft.Alignment(
+                network, craft.mean_direction(network, [(augment.plain(batch.images), batch.labels)])
+            )
+        except InvalidInput:
+            return None
 
 
 @dataclass(frozen=True, eq=False)
