@@ -13,6 +13,7 @@ from torch.func import functional_call, jvp
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from withhold.craft.forward_mode import PlainFormulas
 from withhold.craft.objectives import frozen
 from withhold.errors import InvalidInput
 
@@ -174,7 +175,7 @@ def _rates(network: nn.Module, inputs: Tensor, labels: Tensor, tangent: Directio
 
     weights = _named(network, [parameter.detach() for parameter in network.parameters()])
     # Fused attention has no forward-mode derivative; the plain formula has all of them.
-    with sdpa_kernel(SDPBackend.MATH):
+    with sdpa_kernel(SDPBackend.MATH), PlainFormulas():
         rates: Tensor = jvp(losses, (weights,), (_named(network, tangent),))[1]
     return rates
 
