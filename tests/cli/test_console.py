@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from withhold.cli.console import Bars, Lines, reporting
+from withhold.cli.console import Bars, Sentences, reporting
 from withhold.release.progress import SILENT
 
 
@@ -12,33 +12,19 @@ def plain() -> tuple[Console, io.StringIO]:
     return Console(file=written, width=40), written
 
 
-def test_lines_are_plain_and_come_at_each_tenth() -> None:
+def test_a_log_gets_sentences_but_no_progress() -> None:
     console, written = plain()
-    lines = Lines(console)
-    lines.start("Crafting", 40, "images")
+    sentences = Sentences(console)
+    sentences.start("Crafting", 40, "images")
     for _ in range(40):
-        lines.advance()
-    lines.finish()
-    said = written.getvalue().splitlines()
-    assert said[0] == "Crafting: 40 images"
-    assert len(said) == 11
-    assert said[1].startswith("Crafting: 4 of 40 images, ")
-    assert said[-1].startswith("Crafting: 40 of 40 images, ")
-    assert "\x1b" not in written.getvalue()
-    assert "\r" not in written.getvalue()
+        sentences.advance()
+    sentences.say("The surrogate is a ResNet-9.")
+    sentences.finish()
+    assert written.getvalue() == "The surrogate is a ResNet-9.\n"
 
 
-def test_a_task_without_units_is_only_announced() -> None:
-    console, written = plain()
-    lines = Lines(console)
-    lines.start("Crafting", 0, "images")
-    lines.advance(0)
-    lines.finish()
-    assert written.getvalue() == "Crafting: 0 images\n"
-
-
-@pytest.mark.parametrize("kind", [Lines, Bars])
-def test_long_sentences_and_brackets_come_through_unchanged(kind: type[Lines] | type[Bars]) -> None:
+@pytest.mark.parametrize("kind", [Sentences, Bars])
+def test_long_sentences_and_brackets_come_through_unchanged(kind: type[Sentences] | type[Bars]) -> None:
     console, written = plain()
     text = "a path/with [brackets]/and [/more] of them, longer than the window of forty columns.png"
     kind(console).say(text)
@@ -69,8 +55,10 @@ def test_quiet_is_silent() -> None:
         assert reporter is SILENT
 
 
-def test_no_terminal_gets_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_terminal_gets_sentences_only(capsys: pytest.CaptureFixture[str]) -> None:
     with reporting(quiet=False) as reporter:
+        reporter.start("Crafting", 2, "images")
         reporter.say("Hello.")
+        reporter.advance(2)
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "Hello.\n")

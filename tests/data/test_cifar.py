@@ -10,7 +10,7 @@ from tests.data.samples import Releasing, files_of
 
 from withhold.data.open import open_dataset
 from withhold.data.pixels import Picture, UnreadableImage
-from withhold.errors import InvalidInput
+from withhold.errors import InvalidInput, RunStopped
 
 # What Python 2 wrote in front of the pixels of an official batch: {'data': array(..., 'uint8'), 'labels': [...]}.
 PYTHON_2 = (
@@ -217,3 +217,14 @@ def test_a_second_run_gives_the_same_bytes(tmp_path: Path) -> None:
     root = cifar10(tmp_path / "d")
     first, second = (Releasing(tmp_path / name)(root) for name in "12")
     assert files_of(first.folder) == files_of(second.folder)
+
+
+def test_batches_that_go_or_shrink_during_a_run_stop_it(tmp_path: Path) -> None:
+    data = open_dataset(cifar10(tmp_path / "d"))
+    entries = list(data.entries())
+    cifar10(tmp_path / "d", labels=[0, 1])
+    with pytest.raises(RunStopped, match=r"cannot read .*data_batch_1 .*restore"):
+        list(data.read([entries[2]]))
+    (tmp_path / "d/test_batch").unlink()
+    with pytest.raises(RunStopped, match=r"cannot read .*test_batch .*restore"):
+        list(data.read([entries[-1]]))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from withhold.data.listing import check_splits, irregular_names, is_image, released_name, split_of, walk
+from withhold.data.listing import check_splits, irregular_names, is_image, released_name, split_of, walk, walk_hidden
 from withhold.errors import InvalidInput
 
 
@@ -20,6 +20,12 @@ def test_walk_is_sorted_and_skips_hidden_files(tmp_path: Path) -> None:
     touch(tmp_path, "b/2.jpg", "b/1.jpg", "a.txt", ".hidden", ".git/x.jpg", "b/.x.jpg", "b/é/1.jpg")
     (tmp_path / "empty").mkdir()
     assert list(walk(tmp_path)) == ["a.txt", "b/1.jpg", "b/2.jpg", "b/é/1.jpg", "empty/"]
+
+
+def test_hidden_files_are_those_that_walk_leaves_out(tmp_path: Path) -> None:
+    touch(tmp_path, "b/1.jpg", "a.txt", ".hidden", ".git/x.jpg", ".git/.y", "b/.x.jpg", "b/.c/d/e")
+    (tmp_path / ".empty").mkdir()
+    assert list(walk_hidden(tmp_path)) == [".git/.y", ".git/x.jpg", ".hidden", "b/.c/d/e", "b/.x.jpg"]
 
 
 def test_walk_follows_links_but_not_in_circles(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_only_the_row_groups_asked_for_are_read(tmp_path: Path) -> None:
     data = open_dataset(path)
     entries = list(data.entries())
     assert list(data.read(entries[20:30])) == [jpeg(row) for row in range(20, 30)]
-    with pytest.raises(RunStopped, match="cannot read rows 0 to 0"):
+    with pytest.raises(RunStopped, match="cannot read row 0 of"):
         list(data.read(entries[:1]))
 
 
@@ -242,3 +242,15 @@ def test_a_second_run_gives_the_same_bytes(tmp_path: Path) -> None:
     second = Releasing(tmp_path / "2")(root)
     assert files_of(first.folder) == files_of(second.folder)
     assert files_of(first.spool) == files_of(second.spool)
+
+
+def test_files_that_go_during_a_run_stop_it(tmp_path: Path) -> None:
+    data = open_dataset(write(tmp_path / "a.parquet", [png(0), png(1)], label=[0, 1]))
+    entries = list(data.entries())
+    writer = data.writer(tmp_path / "out", tmp_path / "spool", "png")
+    writer.write(0, [(entry, png(2)) for entry in entries])
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 no more")
+    with pytest.raises(RunStopped, match=r"cannot read .*a\.parquet .*restore"):
+        list(data.read(entries))
+    with pytest.raises(RunStopped, match=r"cannot build the release of .*a\.parquet"):
+        writer.assemble(entries)

@@ -17,6 +17,8 @@ from withhold.errors import InvalidInput
         (Fraction(16, 255), Fraction(16, 255), 16),
         ("64/255", Fraction(64, 255), 64),
         ("1/255", Fraction(1, 255), 1),
+        ("8.5/255", Fraction(17, 510), 8),
+        ("2/127.5", Fraction(4, 255), 4),
     ],
 )
 def test_eps_is_read(text: str | float | Fraction, eps: Fraction, count: int) -> None:
@@ -38,6 +40,9 @@ def test_eps_is_read(text: str | float | Fraction, eps: Fraction, count: int) ->
         ("0.003", "at least 1/255"),
         ("eight", "such as 8/255"),
         ("8/0", "such as 8/255"),
+        ("8/", "such as 8/255"),
+        ("8/255/1", "such as 8/255"),
+        ("0.5/255", "at least 1/255"),
         ("nan", "such as 8/255"),
         ("", "such as 8/255"),
     ],

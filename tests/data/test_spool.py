@@ -69,3 +69,11 @@ def test_batches_that_are_gone_stop_the_run(tmp_path: Path) -> None:
 def test_encoding_is_the_layouts(tmp_path: Path) -> None:
     made = writer(tmp_path, Rebuilding())
     assert made.encode(entry("a", 0), Picture(np.array([[[7]]], np.uint8))) == b"\x07"
+
+
+def test_a_source_that_is_gone_stops_the_run(tmp_path: Path) -> None:
+    made = writer(tmp_path, Rebuilding())
+    made.write(0, [(entry("a", 0), b"one"), (entry("x/b", 0), b"two")])
+    (tmp_path / "meta").unlink()
+    with pytest.raises(RunStopped, match=r"cannot build the release of .*meta"):
+        made.assemble([entry("a", 0), entry("x/b", 0)])

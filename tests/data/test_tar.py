@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from tests.data.samples import Releasing, files_of, jpeg, noise, png, saved
 
+from withhold.data import tar
 from withhold.data.open import open_dataset
-from withhold.errors import InvalidInput
+from withhold.data.tar_index import TarIndex, read_index
+from withhold.errors import InvalidInput, RunStopped
 
 
 def pack(
@@ -66,6 +68,7 @@ def test_release_keeps_everything_else(tmp_path: Path, release: Releasing, kind:
         members |= {f"{long}ü.JPEG": saved(noise("L"), "JPEG"), f"{long}ü.cls": b"4"}
     source = pack(tmp_path / "d/a.tar", members, kind)
     done = release(tmp_path / "d")
+    assert done.source.ignored() == ["a.tar#./v1.0/._001.png"]
     before = [(info, content) for info, content in unpack(source) if "._" not in info.name]
     after = unpack(done.folder / "a.tar")
     renamed = {"./v1.0/000.jpg": "./v1.0/000.png", f"{long}ü.JPEG": f"{long}ü.png"}
@@ -126,6 +129,11 @@ def test_splits(tmp_path: Path) -> None:
         ({"0.jpg": b"", "0.json": b"[1]"}, "unreadable"),
         ({"0.jpg": b"", "0.seg.png": b"", "0.cls": b"1"}, r"two images, 0\.jpg and 0\.seg\.png"),
         ({"0.txt": b"", "0.cls": b"1"}, "expected images in the tar shards"),
+        ({"0.jpg": b"", "0.cls": b"1", "0.full": jpeg(9)}, r"0\.full in .*a\.tar is an image \(JPEG\)"),
+        (
+            {"0.jpg": b"", "0.cls": b"1", "raw/1.heic": b"\0\0\0\x18ftypheic" + bytes(99)},
+            r"raw/1\.heic .* drop it from the source",
+        ),
     ],
 )
 def test_unusable_samples_are_refused(tmp_path: Path, members: dict[str, bytes | None], message: str) -> None:
@@ -152,6 +160,44 @@ def test_truncated_shards_are_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(InvalidInput, match="not a complete"):
         open_dataset(tmp_path)
+
+
+def shards(root: Path, count: int) -> Path:
+    for shard in range(count):
+        members: dict[str, bytes | None] = {}
+        for row in range(3):
+            members |= {f"{row}.png": png(10 * shard + row), f"{row}.cls": b"%d" % (row % 2)}
+        pack(root / f"{shard:02d}.tar", members)
+    return root
+
+
+def test_shards_are_listed_once_whatever_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[str] = []
+
+    def listing(path: Path) -> TarIndex:
+        listed.append(path.name)
+        return read_index(path)
+
+    monkeypatch.setattr(tar, "read_index", listing)
+    data = open_dataset(shards(tmp_path, 4))
+    entries = list(data.entries())
+    order = [row * 3 % 12 + row // 4 for row in range(12)]
+    assert list(data.read([entries[place] for place in order])) == [png(place // 3 * 10 + place % 3) for place in order]
+    assert listed == ["00.tar", "01.tar", "02.tar", "03.tar"]
+
+
+def test_shards_that_go_or_shrink_during_a_run_stop_it(tmp_path: Path) -> None:
+    data = open_dataset(shards(tmp_path / "d", 2))
+    entries = list(data.entries())
+    writer = data.writer(tmp_path / "out", tmp_path / "spool", "png")
+    writer.write(0, [(entry, png(1)) for entry in entries])
+    (tmp_path / "d/00.tar").write_bytes((tmp_path / "d/00.tar").read_bytes()[:600])
+    (tmp_path / "d/01.tar").unlink()
+    for entry, message in ((entries[0], "00.tar#0.png is cut off"), (entries[3], "cannot read .*01.tar .*restore")):
+        with pytest.raises(RunStopped, match=message):
+            list(data.read([entry]))
+    with pytest.raises(RunStopped, match=r"cannot build the release of .*00\.tar"):
+        writer.assemble(entries)
 
 
 def test_a_second_run_gives_the_same_bytes(tmp_path: Path) -> None:

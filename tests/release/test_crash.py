@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -6,8 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.release.fakes import CLASSES, class_folders, make_uniform, pixels, png, settings, tree
+from tests.release.real_crashes import CHOSEN
 
-from withhold.release.run import run
+from withhold.release.run import protect, run
+from withhold.release.settings import ProtectSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,10 +29,15 @@ def parquet_shards(root: Path) -> Path:
 
 
 def crash_and_resume(source: Path, releases: Path, step: int) -> int:
-    program = [sys.executable, "-m", "tests.release.crashes", str(source), str(releases), "300", str(step)]
-    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
+    return int(output_of("tests.release.crashes", str(source), str(releases), "300", str(step)))
+
+
+def output_of(module: str, *arguments: str) -> str:
+    program = [sys.executable, "-m", module, *arguments]
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # as in the tests themselves
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False, env=one_thread)
     assert done.returncode == 0, done.stderr
-    return int(done.stdout)
+    return done.stdout
 
 
 # Every single operation was tried by hand (step 1); the steps here keep the suite fast and meet each kind of operation.
@@ -52,3 +60,13 @@ def test_a_run_killed_before_a_file_operation_ends_in_the_same_bytes(layout: str
         sidecar = place.with_name(f"{place.name}.withhold")
         assert (sidecar / "manifest.parquet").read_bytes() == manifest, place.name
         assert {path.name for path in sidecar.iterdir()} <= {"lock", "manifest.parquet", "plan.json", "plan.parquet"}
+
+
+def test_a_run_killed_in_training_and_in_crafting_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    source = class_folders(tmp_path / "in", side=16)
+    protect(source, tmp_path / "whole", ProtectSettings(**CHOSEN))
+    output_of("tests.release.real_crashes", str(source), str(tmp_path / "out"))
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    for name in ("manifest.parquet", "surrogate.safetensors", "plan.json"):
+        one, other = (tmp_path / f"{place}.withhold" / name for place in ("out", "whole"))
+        assert one.read_bytes() == other.read_bytes(), name

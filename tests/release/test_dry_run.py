@@ -127,7 +127,7 @@ def test_clean_images_come_by_class_or_all_together(source: Path, tmp_path: Path
 
 def test_whole_views_of_pictures_of_several_sizes_are_refused(source: Path, tmp_path: Path) -> None:
     (source / "cat" / "wide.png").write_bytes(png(pixels(3, 12, 20)))
-    with pytest.raises(InvalidInput, match="use crop"):
+    with pytest.raises(InvalidInput, match="Use crop"):
         run(
             source,
             tmp_path / "out",

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from tests.release.fakes import make_uniform, settings, tree
+from tests.release.fakes import Listener, make_uniform, settings, tree
 
 from withhold.errors import InvalidInput
 from withhold.release.places import place_release
@@ -80,6 +80,59 @@ def test_foreign_files_in_the_private_folder(source: Path, tmp_path: Path) -> No
     (tmp_path / "out.withhold" / "diary.txt").write_text("private")
     assert "diary.txt" in refused(source, tmp_path / "out")
     assert (tmp_path / "out.withhold" / "diary.txt").exists()
+
+
+@pytest.mark.parametrize("name", [".env", "release/mine.txt", "batches/000000.parquet", "surrogate.safetensors"])
+def test_a_private_folder_without_a_plan_is_left_alone_whatever_it_holds(
+    name: str, source: Path, tmp_path: Path
+) -> None:
+    precious = tmp_path / "out.withhold" / name
+    precious.parent.mkdir(parents=True)
+    precious.write_text("precious")
+    assert name.split("/", maxsplit=1)[0] in refused(source, tmp_path / "out")
+    assert precious.read_text() == "precious"
+
+
+def test_what_is_put_into_the_private_folder_meanwhile_outlives_a_failed_start(source: Path, tmp_path: Path) -> None:
+    class Foreign(Listener):
+        def start(self, *_: object) -> None:
+            (tmp_path / "out.withhold" / "diary.txt").write_text("private")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(source, tmp_path / "out", settings(), make_uniform, Foreign())
+    assert {path.name for path in (tmp_path / "out.withhold").iterdir()} == {"diary.txt"}
+
+
+def test_what_a_start_killed_early_left_is_taken_over(source: Path, tmp_path: Path) -> None:
+    private = tmp_path / "out.withhold"
+    private.mkdir()
+    for name in ("lock", "holder.json", "plan.parquet", ".0123456789abcdef.partial"):
+        (private / name).write_bytes(b"")
+    with pytest.raises(ZeroDivisionError):
+        run(source, tmp_path / "out", settings(), make_uniform, Failing())
+    assert not private.exists()
+    private.mkdir()
+    (private / "holder.json").write_bytes(b"")
+    assert run(source, tmp_path / "out", settings(), make_uniform).images == 12
+
+
+class Failing(Listener):
+    def start(self, *_: object) -> None:
+        raise ZeroDivisionError
+
+
+def test_inside_a_folder_that_the_source_links_to(source: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "elsewhere" / "owl"
+    outside.parent.mkdir()
+    (source / "owl").rename(outside)
+    (source / "owl").symlink_to(outside)
+    (outside / "loop").symlink_to(source)
+    assert "makes part of the source" in refused(source, outside / "out")
+    assert "makes part of the source" in refused(source, outside / "deep" / "out")
+    assert "makes part of the source" in refused(source, outside)
+    (outside / "loop").unlink()
+    assert run(source, tmp_path / "elsewhere" / "out", settings(), make_uniform).images == 12
 
 
 def test_a_file_in_place_of_the_private_folder(source: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from tests.release.fakes import settings
 from withhold.data.open import open_dataset
 from withhold.errors import InvalidInput
 from withhold.release import plan as planning
+from withhold.release.environment import Environment
 from withhold.release.plan import NEIGHBOURS, PIXELS_PER_BATCH, SKIPPED, assign_batches, make_plan
 from withhold.release.progress import SILENT
 from withhold.release.scan import scan
@@ -106,7 +107,7 @@ def test_every_readable_image_is_in_one_batch_of_allowed_size(
 
 def test_a_plan_survives_storage(source: Path, tmp_path: Path) -> None:
     dataset = open_dataset(source)
-    plan = make_plan(dataset, scan(dataset, SILENT), settings(seed=3), "abc")
+    plan = make_plan(dataset, scan(dataset, SILENT), settings(seed=3), "abc", Environment("2", "cpu", 3))
     table, document = tmp_path / "plan.parquet", tmp_path / "plan.json"
     save_plan(plan, table, document)
     loaded = load_plan(table, document)

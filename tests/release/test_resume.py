@@ -159,7 +159,8 @@ def succeeds(*command: str) -> bool:
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk takes root")
-def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+def test_a_disk_that_is_really_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("withhold.release.run.check_room", lambda *_: None)
     small = tmp_path / "small"
     small.mkdir()
     if os.system(f"mount -t tmpfs -o size=200k tmpfs {small} 2>/dev/null"):
@@ -191,4 +192,45 @@ def test_a_released_file_damaged_before_publication_is_made_again(source: Path, 
     assert not (tmp_path / "out").exists()
     report = run(source, tmp_path / "out", settings(), make_uniform)
     assert report.crafted == 4
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+def test_a_stray_file_among_the_staged_is_named_and_costs_no_batch(source: Path, tmp_path: Path) -> None:
+    run(source, tmp_path / "whole", settings(), make_uniform)
+    stray = tmp_path / "out.withhold" / "release" / "Thumbs.db"
+
+    class Littering(Listener):
+        def start(self, task: str, total: int, unit: str) -> None:
+            super().start(task, total, unit)
+            if task == "Crafting":
+                stray.write_bytes(b"x")
+
+    with pytest.raises(RunStopped, match=r"Thumbs\.db is in the release, but is no image .*remove from .*release what"):
+        run(source, tmp_path / "out", settings(), make_uniform, Littering())
+    assert len(Sidecar(tmp_path / "out").finished()) == 3
+    with pytest.raises(RunStopped, match=r"Thumbs\.db"):
+        run(source, tmp_path / "out", settings(), never)
+    stray.unlink()
+    assert run(source, tmp_path / "out", settings(), never).verification.passed
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+def test_what_a_killed_start_left_of_an_unfinished_file_is_not_published(source: Path, tmp_path: Path) -> None:
+    interrupted(source, tmp_path / "out")
+    (tmp_path / "out.withhold" / "release" / "cat" / ".0123456789abcdef.partial").write_bytes(b"half")
+    run(source, tmp_path / "out", settings(), make_uniform)
+    assert not list((tmp_path / "out").rglob(".*"))
+
+
+def test_a_plan_under_which_nothing_was_finished_binds_nobody(source: Path, tmp_path: Path) -> None:
+    def fail(_: Materials) -> UniformCrafter:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(source, tmp_path / "out", settings(seed=1), fail)
+    assert Sidecar(tmp_path / "out").plan_document.exists()
+    listener = Listener()
+    run(source, tmp_path / "out", settings(seed=2), make_uniform, listener)
+    assert "planned otherwise" in listener.said[0]
+    run(source, tmp_path / "whole", settings(seed=2), make_uniform)
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")

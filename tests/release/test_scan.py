@@ -7,7 +7,7 @@ from tests.release.fakes import CLASSES, Listener, settings
 
 from withhold.data.dataset import Entry
 from withhold.data.open import open_dataset
-from withhold.errors import InvalidInput
+from withhold.errors import InvalidInput, RunStopped
 from withhold.release import entries as listing
 from withhold.release.entries import Entries, list_entries, read_each, released_names
 from withhold.release.parallel import map_ahead
@@ -46,7 +46,7 @@ def test_a_scan_notes_size_mode_and_hash_of_every_image(source: Path) -> None:
     assert listener.tasks == [("Reading the source", 12)]
 
 
-def test_an_image_that_cannot_be_read_does_not_hide_the_others(source: Path) -> None:
+def test_a_file_that_the_system_does_not_give_stops_the_scan(source: Path) -> None:
     dataset = open_dataset(source)
     whole = dataset.read
 
@@ -57,8 +57,8 @@ def test_an_image_that_cannot_be_read_does_not_hide_the_others(source: Path) -> 
             yield from whole([entry])
 
     dataset.read = failing  # type: ignore[method-assign]
-    found = scan(dataset, Listener())
-    assert [(each.name, each.problem) for each in found.unreadable] == [("dog/1.png", "Permission denied")]
+    with pytest.raises(RunStopped, match="cannot read the source: Permission denied"):
+        scan(dataset, Listener())
     stored = list(read_each(dataset, Entries(list_entries(dataset))))
     assert [isinstance(each, bytes) for each in stored] == [row != 5 for row in range(12)]
 

@@ -10,6 +10,8 @@ from withhold.data.dataset import Dataset, Entry
 from withhold.data.pixels import Picture, decode, encode
 from withhold.errors import InvalidInput
 from withhold.release import sheet
+from withhold.release.run import protect
+from withhold.release.settings import ProtectSettings
 from withhold.release.sheet import CELL, GAP, HEAD, MARGIN, Row, difference, draw_sheet, shown
 from withhold.release.show import show
 
@@ -186,6 +188,21 @@ def test_strengths_are_crafted_from_the_first_release(
     show(photos, [released], output, names=["a/0.png"], eps=[Fraction(4, 255)])
     with Image.open(output) as image:
         assert [cell(image, column)[0] for column in range(5)] == [100, 108, 208, 104, 168]
+
+
+def test_strengths_of_a_release_of_one_split_are_crafted_with_its_classes(tmp_path: Path) -> None:
+    source = tmp_path / "photos"
+    store(source, {f"train/{c}/{i}.png": _noise(10 * ord(c) + i) for c in "bc" for i in range(2)})
+    store(source, {f"test/{c}/{i}.png": _noise(10 * ord(c) + i) for c in "abc" for i in range(2)})
+    chosen = ProtectSettings(splits=("train",), steps=1, epochs=1, batch_size=4, device="cpu")
+    protect(source, tmp_path / "out", chosen)
+    output = tmp_path / "x.png"
+    show(source, [tmp_path / "out"], output, count=4, eps=[Fraction(4, 255)])
+    assert output.is_file()
+
+
+def _noise(seed: int) -> Picture:
+    return Picture(np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8))
 
 
 def test_an_unknown_name_is_refused_with_the_nearest(photos: Path, released: Path, tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """What the command line says on stderr while it works."""
 
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -60,35 +58,24 @@ class Bars:
             self._progress = None
 
 
-class Lines:
-    """Plain lines for logs and pipes: one at each tenth of a task."""
+class Sentences:
+    """What is worth a line in a log or a pipe: decisions and findings, without progress."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._lock = threading.Lock()
-        self._task, self._unit = "", ""
-        self._total, self._done, self._began = 0, 0, 0.0
 
     def say(self, text: str) -> None:
         """Print one sentence as one line."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def start(self, task: str, total: int, unit: str) -> None:
-        """Name the task and its size."""
-        self._task, self._unit, self._total = task, unit, total
-        self._done, self._began = 0, time.monotonic()
-        self.say(f"{task}: {total} {unit}")
+        """Say nothing of a task's beginning."""
 
     def advance(self, count: int = 1) -> None:
-        """Print a line when a further tenth is done."""
-        with self._lock:
-            before, self._done = self._done, self._done + count
-            if self._total and self._done * 10 // self._total > before * 10 // self._total:
-                speed = self._done / max(time.monotonic() - self._began, 1e-9)
-                self.say(f"{self._task}: {self._done} of {self._total} {self._unit}, {rate(speed)} {self._unit}/s")
+        """Say nothing of progress."""
 
     def finish(self) -> None:
-        """Say nothing: the last tenth was the end."""
+        """Say nothing of a task's end."""
 
 
 def rate(speed: float) -> str:
@@ -104,7 +91,7 @@ def rate(speed: float) -> str:
 def reporting(quiet: bool) -> Iterator[Reporter]:
     """Open the reporter that suits stderr, and give the terminal back whatever happens."""
     console = Console(stderr=True)
-    reporter: Reporter = SILENT if quiet else Bars(console) if console.is_terminal else Lines(console)
+    reporter: Reporter = SILENT if quiet else Bars(console) if console.is_terminal else Sentences(console)
     try:
         yield reporter
     finally:

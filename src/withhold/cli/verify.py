@@ -57,6 +57,11 @@ def as_text(verification: "Verification") -> str:
         f"{verification.checked} images compared with their originals; largest change {verification.largest_change:g}, "
         f"allowed {bound}."
     ]
+    if verification.bound_is_doubtful:
+        lines.append(
+            f"Warning: the bound {verification.eps} was taken from the release itself; give --eps to check "
+            f"against your own."
+        )
     if verification.skipped:
         lines.append(f"{len(verification.skipped)} unreadable in the source and not released:")
         lines += [f"  {name}" for name in verification.skipped]

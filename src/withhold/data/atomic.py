@@ -10,7 +10,8 @@ from typing import BinaryIO
 
 from withhold.errors import RunStopped
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Error numbers that mean there is no space left."""
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -41,16 +42,16 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except BaseException as error:
         partial.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
             msg = f"no space left on the disk for {path}; make room and run the same command again to go on"
             raise RunStopped(msg) from error
         raise
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make renames in a folder durable; only POSIX lets a folder be opened for that."""
     if os.name != "posix":
         return

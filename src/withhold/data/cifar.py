@@ -16,7 +16,7 @@ from withhold.data import cifar_pickle
 from withhold.data.dataset import Entry
 from withhold.data.listing import check_splits, walk
 from withhold.data.pixels import Picture, UnreadableImage
-from withhold.data.reading import read_sharded
+from withhold.data.reading import read_sharded, reading_from
 from withhold.data.spool import ShardImages, ShardWriter
 from withhold.errors import InvalidInput
 
@@ -109,7 +109,11 @@ class CifarDataset:
         return [path for path in walk(self.root) if path not in known]
 
     def read(self, entries: Sequence[Entry]) -> Iterator[bytes]:
-        """Yield the 3072 bytes of each image."""
+        """Yield the 3072 bytes of each image.
+
+        Raises:
+            RunStopped: A batch is damaged or gone.
+        """
         return read_sharded(entries, self._fetch)
 
     def decode(self, stored: bytes) -> Picture:
@@ -159,8 +163,9 @@ class CifarDataset:
                 raise InvalidInput(msg)
 
     def _fetch(self, shard: str, rows: Sequence[int]) -> dict[int, bytes]:
-        data = self._load(shard)[_DATA]
-        return {row: data[row].tobytes() for row in rows}
+        with reading_from(self.root / shard, IndexError):
+            data = self._load(shard)[_DATA]
+            return {row: data[row].tobytes() for row in rows}
 
     def _rebuild(self, shard: str, images: ShardImages, file: BinaryIO) -> None:
         content = self._load(shard)

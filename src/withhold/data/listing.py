@@ -27,32 +27,43 @@ def walk(root: Path) -> Iterator[str]:
     Raises:
         InvalidInput: A name is not valid Unicode, or a folder cannot be read.
     """
-    yield from _walk(root, "", ())
+    yield from _walk(root, "", (), hidden=False)
 
 
-def _walk(root: Path, below: str, parents: tuple[str, ...]) -> Iterator[str]:
+def walk_hidden(root: Path) -> Iterator[str]:
+    """Yield the files that `walk` leaves out, because their name or that of a folder above them begins with a dot.
+
+    Raises:
+        InvalidInput: As `walk` does.
+    """
+    for path in _walk(root, "", (), hidden=True):
+        if not path.endswith("/") and any(part.startswith(".") for part in path.split("/")):
+            yield path
+
+
+def _walk(root: Path, below: str, parents: tuple[str, ...], *, hidden: bool) -> Iterator[str]:
     real = os.path.realpath(root / below)
     if real in parents:
         return
-    names = _visible(root / below)
+    names = _names(root / below, hidden=hidden)
     if not names and below:
         yield below
     for name in names:
         path = below + name
         if (root / path).is_dir():
-            yield from _walk(root, f"{path}/", (*parents, real))
+            yield from _walk(root, f"{path}/", (*parents, real), hidden=hidden)
         else:
             yield path
 
 
-def _visible(folder: Path) -> list[str]:
+def _names(folder: Path, *, hidden: bool) -> list[str]:
     try:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208 (names suffice)
+        names = sorted(name for name in os.listdir(folder) if hidden or not name.startswith("."))  # noqa: PTH208
     except OSError as error:
         msg = f"cannot list {folder}: {error.strerror}; check the path and its permissions"
         raise InvalidInput(msg) from error
     for name in names:
-        if any("\ud800" <= letter <= "\udfff" for letter in name):
+        if not is_unicode(name):
             msg = f"the name {os.fsencode(name)!r} in {folder} is not valid UTF-8; rename the file"
             raise InvalidInput(msg)
     return names
@@ -67,6 +78,11 @@ def find_shards(root: Path, suffix: str) -> tuple[Path, list[str]]:
     if root.is_file():
         return root.parent, [root.name]
     return root, [path for path in walk(root) if path.lower().endswith(suffix)]
+
+
+def is_unicode(name: str) -> bool:
+    """Say whether a file name is valid UTF-8; Python stands half characters in for the bytes of one that is not."""
+    return name.isprintable() or not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def is_image(name: str) -> bool:

@@ -2,8 +2,8 @@
 
 The label is the column `label`, or else the only ClassLabel, or else `fine_label`; numbers or text. Class names come
 from the metadata that the `datasets` library writes, otherwise they are the labels themselves, sorted. Other columns,
-metadata, row groups and compression are kept. Released images are all in the chosen lossless format (PNG where WebP
-cannot hold the mode), and the suffix of `path` says so.
+metadata, row groups and compression are kept; other columns that hold images are refused. Released images are all in
+the chosen lossless format (PNG where WebP cannot hold the mode), and the suffix of `path` says so.
 """
 
 import json
@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 from withhold.data import pixels
 from withhold.data.dataset import Entry
 from withhold.data.listing import find_shards, in_splits, split_of, walk
+from withhold.data.parquet_other_columns import is_image_struct, refuse_other_images
 from withhold.data.parquet_rows import ImageCursor, write_shard
 from withhold.data.pixels import Picture
-from withhold.data.reading import read_sharded
+from withhold.data.reading import Fetched, read_sharded, reading_from
 from withhold.data.spool import ShardImages, ShardWriter
 from withhold.errors import InvalidInput
 
@@ -40,7 +41,8 @@ class ParquetDataset:
     """Images in Parquet: a folder of `*.parquet`, or one of them.
 
     Raises:
-        InvalidInput: A file is broken, has no usable labels or other columns than the first, or a split is not there.
+        InvalidInput: A file is broken, has no usable labels, other columns than the first or images in further columns,
+            or a split is not there.
     """
 
     layout = "parquet"
@@ -54,6 +56,8 @@ class ParquetDataset:
             msg = f"expected Parquet files with a column struct(bytes, path) in {root}, found none; embed the images"
             raise InvalidInput(msg)
         self._columns = self._same_columns()
+        for shard in self._shards:
+            refuse_other_images(self._base / shard, self._columns.image)
         self._labels = self._number_labels()
         self.classes = self._columns.names or tuple(map(str, self._labels))
         self._cursor: ImageCursor | None = None
@@ -72,7 +76,8 @@ class ParquetDataset:
         """Name the files that are no shards of the chosen splits."""
         if self.root.is_file():
             return []
-        return [path for path in walk(self.root) if path not in set(self._shards)]
+        shards = set(self._shards)
+        return [path for path in walk(self.root) if path not in shards]
 
     def read(self, entries: Sequence[Entry]) -> Iterator[bytes]:
         """Yield the image files that rows hold.
@@ -119,17 +124,26 @@ class ParquetDataset:
         return {label: index for index, label in enumerate(sorted(values - unusable))}
 
     def _read_labels(self, shard: str) -> Iterator[Any]:
-        with pq.ParquetFile(self._base / shard) as file:
-            for batch in file.iter_batches(_LABEL_ROWS, columns=[self._columns.label]):
-                yield from batch.column(0).to_pylist()
+        try:
+            with pq.ParquetFile(self._base / shard) as file:
+                for batch in file.iter_batches(_LABEL_ROWS, columns=[self._columns.label]):
+                    yield from batch.column(0).to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            msg = f"cannot read the labels of {self._base / shard} ({error}); replace the file, or move it out"
+            raise InvalidInput(msg) from error
 
-    def _fetch(self, shard: str, rows: Sequence[int]) -> Mapping[int, bytes | None]:
-        if self._cursor is None or self._cursor.path != self._base / shard:
-            self._cursor = ImageCursor(self._base / shard, self._columns.image)
+    def _fetch(self, shard: str, rows: Sequence[int]) -> Mapping[int, Fetched]:
+        path = self._base / shard
+        if self._cursor is None or self._cursor.path != path:
+            with reading_from(path, pa.ArrowException):
+                self._cursor = ImageCursor(path, self._columns.image)
         return self._cursor.take(rows)
 
     def _rebuild(self, shard: str, images: ShardImages, file: BinaryIO) -> None:
-        write_shard(self._base / shard, self._columns.image, images, file)
+        try:
+            write_shard(self._base / shard, self._columns.image, images, file)
+        except pa.ArrowException as error:
+            raise OSError(str(error)) from error  # the writer says what to do about it
 
 
 def has_images(path: Path) -> bool:
@@ -150,11 +164,7 @@ def _schema(path: Path) -> pa.Schema:
 
 
 def _image_columns(schema: pa.Schema) -> list[str]:
-    return [
-        field.name
-        for field in schema
-        if pa.types.is_struct(field.type) and {child.name for child in field.type} == {"bytes", "path"}
-    ]
+    return [field.name for field in schema if is_image_struct(field.type)]
 
 
 def _find_columns(path: Path) -> _Columns:

@@ -1,65 +1,89 @@
 """Rows of one Parquet file: reading images in bounded memory, and rewriting the file with other images."""
 
+from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from withhold.data.listing import is_image
+from withhold.data.reading import Fetched, unreadable_shard
 from withhold.data.spool import ShardImages
-from withhold.errors import RunStopped
 
 _ROWS = 32  # images decompressed at once
+_KEPT_ROWS = 4096 + _ROWS  # crafting draws its batches, one after the other, from as many neighbours
+_KEPT_BYTES = 256 << 20
 _BUFFER = 1 << 20  # bytes of a column read at once; otherwise a row group, which may be the whole file, is read
 
 
 class ImageCursor:
-    """Reads images of one file in ascending order; going back costs a new start at the row group."""
+    """Reads images of one file in ascending order, and keeps the last ones read.
+
+    Batches drawn from neighbours therefore cost one pass over these, not one for each batch. Going back further than
+    what is kept costs a new start at the row group.
+    """
 
     def __init__(self, path: Path, column: str) -> None:
         self.path = path
         self._column = column
         self._file = pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
         self._starts = _group_starts(self._file)
-        self._pieces: Iterator[tuple[int, list[Any]]] = iter(())
-        self._current: tuple[int, list[Any]] = (self._file.metadata.num_rows, [])
+        self._ends = [*self._starts[1:], self._file.metadata.num_rows]
+        self._kept: OrderedDict[int, bytes | None] = OrderedDict()
+        self._kept_bytes = 0
+        self._damaged: dict[int, tuple[int, Exception]] = {}  # first row of a row group that cannot be read, and why
+        self._group, self._next = len(self._starts), 0  # in no row group yet
+        self._pieces: Iterator[list[bytes | None]] = iter(())
 
-    def take(self, rows: Sequence[int]) -> Mapping[int, bytes | None]:
-        """Read rows given in ascending order; None for a row without bytes.
+    def take(self, rows: Sequence[int]) -> Mapping[int, Fetched]:
+        """Read rows given in ascending order."""
+        return {row: self._take(row) for row in rows}
 
-        Raises:
-            RunStopped: The file is damaged or gone.
-        """
+    def _take(self, row: int) -> Fetched:
+        if row not in self._kept:
+            group = bisect_right(self._starts, row) - 1
+            if row < self._first_damaged(group):
+                self._go_to(group, row)
+            if row not in self._kept:
+                return unreadable_shard(self.path, self._damaged[group][1], f"row {row} of ")
+        return self._kept[row]
+
+    def _first_damaged(self, group: int) -> float:
+        return self._damaged[group][0] if group in self._damaged else float("inf")
+
+    def _go_to(self, group: int, row: int) -> None:
+        if group != self._group or row < self._next:
+            if group > self._group and self._ends[self._group] - self._next <= _KEPT_ROWS:
+                self._read_to(self._ends[self._group] - 1)  # the batches that follow want what this one left out
+            self._group, self._next, self._pieces = group, self._starts[group], self._read(group)
+        self._read_to(row)
+
+    def _read_to(self, row: int) -> None:
+        """Keep what lies ahead in the row group up to a row, or note from where on it is damaged."""
         try:
-            return {row: self._take(row) for row in rows}
-        except (pa.ArrowException, OSError) as error:
-            msg = f"cannot read rows {rows[0]} to {rows[-1]} of {self.path} ({error}); restore the file, then run again"
-            raise RunStopped(msg) from error
+            while self._next <= row:
+                self._keep(next(self._pieces))
+        except (pa.ArrowException, OSError, StopIteration) as error:
+            self._damaged.setdefault(self._group, (self._next, error))
 
-    def _take(self, row: int) -> bytes | None:
-        start, images = self._current
-        group = int(np.searchsorted(self._starts, row, side="right")) - 1
-        if row < start or self._starts[group] > start + len(images):
-            self._pieces = self._read(group)
-            start, images = self._starts[group], []
-        while row >= start + len(images):
-            start, images = self._current = next(self._pieces)
-        image = images[row - start]
-        content: bytes | None = image and image["bytes"]
-        return content
+    def _read(self, group: int) -> Iterator[list[bytes | None]]:
+        """Yield the images of a row group, a few at a time."""
+        columns = [f"{self._column}.bytes"]
+        for batch in self._file.iter_batches(_ROWS, row_groups=[group], columns=columns, use_threads=False):
+            yield [image and image["bytes"] for image in batch.column(0).to_pylist()]
 
-    def _read(self, group: int) -> Iterator[tuple[int, list[Any]]]:
-        """Yield the images from a row group on, a few at a time, each time with the row of the first."""
-        for number in range(group, self._file.num_row_groups):
-            row = self._starts[number]
-            columns = [f"{self._column}.bytes"]
-            for batch in self._file.iter_batches(_ROWS, row_groups=[number], columns=columns, use_threads=False):
-                yield row, batch.column(0).to_pylist()
-                row += batch.num_rows
+    def _keep(self, images: Sequence[bytes | None]) -> None:
+        for row, image in enumerate(images, self._next):
+            self._kept_bytes += len(image or b"") - len(self._kept.pop(row, None) or b"")
+            self._kept[row] = image
+        self._next += len(images)
+        while len(self._kept) > len(images) and (len(self._kept) > _KEPT_ROWS or self._kept_bytes > _KEPT_BYTES):
+            _, oldest = self._kept.popitem(last=False)
+            self._kept_bytes -= len(oldest or b"")
 
 
 def write_shard(source: Path, column: str, images: ShardImages, target: BinaryIO) -> None:

@@ -197,16 +197,20 @@ def levels(eps: Fraction) -> int:
 
 
 def parse_eps(text: str | float | Fraction) -> Fraction:
-    """Read the largest allowed change, as a fraction of the pixel range.
+    """Read the largest allowed change, as a fraction of the pixel range; only whole levels of it can be used.
 
     >>> parse_eps("8/255"), parse_eps("0.03"), parse_eps(8 / 255)
     (Fraction(8, 255), Fraction(3, 100), Fraction(8, 255))
+    >>> levels(parse_eps("8.5/255"))
+    8
 
     Raises:
         InvalidInput: Not a number, smaller than one level, or above 64/255.
     """
     try:
-        eps = Fraction("".join(str(text).split()))
+        numbers = [Fraction(number) for number in "".join(str(text).split()).split("/")]
+        over, under = numbers if len(numbers) > 1 else (*numbers, Fraction(1))
+        eps = over / under
     except (ValueError, ZeroDivisionError) as error:
         msg = f"expected eps as a fraction of the pixel range such as 8/255 or 0.03, got {text!r}"
         raise InvalidInput(msg) from error

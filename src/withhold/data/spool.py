@@ -8,6 +8,7 @@ assembled.
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,7 +18,7 @@ import numpy as np
 from withhold.data.atomic import atomic_file, write_atomic
 from withhold.data.dataset import Entry
 from withhold.data.pixels import Picture
-from withhold.errors import RunStopped
+from withhold.errors import InvalidInput, RunStopped
 
 _SIZE_BYTES = 8
 
@@ -87,7 +88,11 @@ class ShardWriter:
             file.write(len(table).to_bytes(_SIZE_BYTES, "little"))
 
     def assemble(self, entries: Sequence[Entry]) -> None:
-        """Build every shard that is not there yet; images that are not among `entries` are left out."""
+        """Build every shard that is not there yet; images that are not among `entries` are left out.
+
+        Raises:
+            RunStopped: A shard of the source cannot be read any more, the disk is full, or finished images are gone.
+        """
         released: dict[str, list[int]] = defaultdict(list)
         for entry in entries:
             released[entry.shard].append(entry.row)
@@ -98,10 +103,20 @@ class ShardWriter:
                 continue
             rows = np.array(released[shard], dtype=np.int64)
             images = ShardImages(shard, rows, files, where.get(shard, np.empty(0, _PLACE)))
-            with atomic_file(self.destination / shard) as file:
+            with _building(self.source / shard), atomic_file(self.destination / shard) as file:
                 self.rebuild(shard, images, file)
         for name in self.copied:
-            write_atomic(self.destination / name, (self.source / name).read_bytes())
+            with _building(self.source / name):
+                write_atomic(self.destination / name, (self.source / name).read_bytes())
+
+
+@contextmanager
+def _building(source: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, InvalidInput) as error:
+        msg = f"cannot build the release of {source} ({error}); restore the file, then run the same command again"
+        raise RunStopped(msg) from error
 
 
 _PLACE = np.dtype([("row", np.int64), ("file", np.int32), ("offset", np.int64), ("size", np.int64)])

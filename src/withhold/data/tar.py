@@ -2,42 +2,36 @@
 
 The image is the member named like one, the label stands in `.cls` (an integer as text) or in `.json` under `label`.
 A sample has exactly one image: a second one, a mask for example, would be either changed or released unprotected.
-Everything but the images is taken over byte for byte, with its order, times and owners. Hidden members (`._0001.jpg`,
-as macOS adds them) are left out.
+Everything but the images is taken over byte for byte, with its order, times and owners, and therefore must not hold
+images under another name. Hidden members (`._0001.jpg`, as macOS adds them) are left out.
 """
 
 import copy
 import io
-import json
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from functools import lru_cache
+from pathlib import Path
 from typing import BinaryIO
 
 from withhold.data import pixels
 from withhold.data.dataset import Entry
-from withhold.data.listing import find_shards, in_splits, is_image, released_format, released_name, split_of, walk
+from withhold.data.listing import find_shards, in_splits, released_format, released_name, split_of, walk
 from withhold.data.pixels import Picture
+from withhold.data.reading import reading_from
 from withhold.data.spool import ShardImages, ShardWriter
-from withhold.errors import InvalidInput
+from withhold.data.tar_index import is_hidden, read_index, sample_key
+from withhold.errors import InvalidInput, RunStopped
 
-
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """The image of one sample: where it lies in the shard, and its label as written."""
-
-    member: str
-    offset: int
-    size: int
-    label: int
+_INDICES = 16  # shards whose contents are remembered, so that reading in any order does not list them again
 
 
 class TarDataset:
     """Images in WebDataset shards: a folder of `*.tar`, or one of them.
 
     Raises:
-        InvalidInput: A shard is broken, a sample has no label or several images, or a split is not there.
+        InvalidInput: A shard is broken, a sample has no label or several images, an image is named like none, or a
+            split is not there.
     """
 
     layout = "webdataset"
@@ -47,8 +41,8 @@ class TarDataset:
         self.root = root
         self._base, found = find_shards(root, ".tar")
         self._shards = in_splits(found, splits)
-        self._loaded: tuple[str, list[_Sample]] = ("", [])
-        labels = sorted({sample.label for shard in self._shards for sample in self._samples(shard)})
+        self._index = lru_cache(_INDICES)(lambda shard: read_index(self._base / shard))
+        labels = sorted({label for shard in self._shards for label in self._index(shard).labels})
         if not labels:
             msg = f"expected images in the tar shards of {root}, found none; point to shards with .jpg or .png members"
             raise InvalidInput(msg)
@@ -58,22 +52,32 @@ class TarDataset:
         """Yield the images shard by shard, in the order of their members."""
         indices = {name: index for index, name in enumerate(self.classes)}
         for shard in self._shards:
-            for row, sample in enumerate(self._samples(shard)):
-                yield Entry(f"{shard}#{sample.member}", indices[str(sample.label)], shard, row, split_of(shard))
+            index = self._index(shard)
+            for row, (member, label) in enumerate(zip(index.members, index.labels, strict=True)):
+                yield Entry(f"{shard}#{member}", indices[str(label)], shard, row, split_of(shard))
 
     def ignored(self) -> list[str]:
-        """Name the files that are no shards of the chosen splits."""
-        if self.root.is_file():
-            return []
-        return [path for path in walk(self.root) if path not in set(self._shards)]
+        """Name the files that are no shards of the chosen splits, and the hidden members of those that are."""
+        shards = set(self._shards)
+        files = [] if self.root.is_file() else [path for path in walk(self.root) if path not in shards]
+        return files + [f"{shard}#{member}" for shard in self._shards for member in self._index(shard).hidden]
 
     def read(self, entries: Sequence[Entry]) -> Iterator[bytes]:
-        """Yield the image members' contents."""
+        """Yield the image members' contents.
+
+        Raises:
+            RunStopped: A shard is damaged or gone.
+        """
         for entry in entries:
-            sample = self._samples(entry.shard)[entry.row]
-            with (self._base / entry.shard).open("rb") as file:
-                file.seek(sample.offset)
-                yield file.read(sample.size)
+            path = self._base / entry.shard
+            with reading_from(path, IndexError), path.open("rb") as file:
+                offset, size = self._index(entry.shard).places[entry.row].tolist()
+                file.seek(offset)
+                stored = file.read(size)
+            if len(stored) < size:
+                msg = f"{entry.name} is cut off; restore the file, then run the same command again"
+                raise RunStopped(msg)
+            yield stored
 
     def decode(self, stored: bytes) -> Picture:
         """Decode an image file."""
@@ -94,21 +98,21 @@ class TarDataset:
 
         return ShardWriter(self._base, destination, spool, self._shards, encode, rebuild)
 
-    def _samples(self, shard: str) -> list[_Sample]:
-        """List a shard's images; the list of one shard is kept."""
-        if self._loaded[0] != shard:
-            self._loaded = (shard, _samples(self._base / shard))
-        return self._loaded[1]
-
     def _rebuild(self, shard: str, images: ShardImages, file: BinaryIO, lossless: str) -> None:
-        rows = {sample.member: row for row, sample in enumerate(self._samples(shard))}
-        left_out = {_key(member) for member, row in rows.items() if row not in images}
+        try:
+            self._copy(shard, images, file, lossless)
+        except tarfile.TarError as error:
+            raise OSError(str(error)) from error  # the writer says what to do about it
+
+    def _copy(self, shard: str, images: ShardImages, file: BinaryIO, lossless: str) -> None:
+        rows = {member: row for row, member in enumerate(self._index(shard).members)}
+        left_out = {sample_key(member) for member, row in rows.items() if row not in images}
         with (
             tarfile.open(self._base / shard) as source,
             tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as target,
         ):
             for member in source:
-                if _is_hidden(member.name) or _key(member.name) in left_out:
+                if is_hidden(member.name) or sample_key(member.name) in left_out:
                     continue
                 if member.name in rows:
                     content = images[rows[member.name]]
@@ -117,73 +121,6 @@ class TarDataset:
                     )
                 else:
                     target.addfile(member, source.extractfile(member) if member.isreg() else None)
-
-
-def _samples(path: Path) -> list[_Sample]:
-    images: dict[str, tarfile.TarInfo] = {}
-    labels: dict[str, int] = {}
-    try:
-        with tarfile.open(path, "r:") as source:
-            for member in source:
-                key = _key(member.name)
-                if _is_hidden(member.name) or member.isdir():
-                    continue
-                if is_image(member.name):
-                    _check_image(path, member, images.get(key))
-                    images[key] = member
-                elif (label := _label(source, member)) is not None and (key not in labels or _is_class_file(member)):
-                    labels[key] = label
-    except (tarfile.TarError, EOFError) as error:
-        msg = f"{path} is not a complete, uncompressed tar file ({error}); replace or unpack it"
-        raise InvalidInput(msg) from error
-    if unlabelled := [member.name for key, member in images.items() if key not in labels]:
-        msg = (
-            f"{path} holds {len(unlabelled)} images without a label, such as {unlabelled[0]}; add .cls or .json members"
-        )
-        raise InvalidInput(msg)
-    return [_Sample(member.name, member.offset_data, member.size, labels[key]) for key, member in images.items()]
-
-
-def _check_image(path: Path, member: tarfile.TarInfo, other: tarfile.TarInfo | None) -> None:
-    if other is not None:
-        msg = f"{path} holds a sample with two images, {other.name} and {member.name}; keep one image per sample"
-        raise InvalidInput(msg)
-    if not member.isreg() or member.issparse():
-        msg = f"{member.name} in {path} is a link or sparse; store the image itself"
-        raise InvalidInput(msg)
-    if not member.name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in member.name):
-        msg = f"the name {member.name!r} in {path} is not valid UTF-8; rename the member"
-        raise InvalidInput(msg)
-
-
-def _label(source: tarfile.TarFile, member: tarfile.TarInfo) -> int | None:
-    """Read the label off a `.cls` or `.json` member; None for other members and for `.json` without a label."""
-    is_json = member.name.lower().endswith(".json")
-    if not (is_json or _is_class_file(member)) or (file := source.extractfile(member)) is None:
-        return None
-    try:
-        content = json.loads(file.read())
-        label = content.get("label") if is_json else content
-    except (ValueError, AttributeError):
-        label = "unreadable text"
-    if label is None or (isinstance(label, int) and not isinstance(label, bool) and label >= 0):
-        return label
-    msg = f"expected a class number of at least 0 in {member.name} of {source.name!r}, got {label!r}"
-    raise InvalidInput(msg)
-
-
-def _is_class_file(member: tarfile.TarInfo) -> bool:
-    return member.name.lower().endswith(".cls")
-
-
-def _key(name: str) -> str:
-    """Name of a member's sample: up to the first dot of its last part."""
-    path = PurePosixPath(name)
-    return str(path.parent / path.name.split(".")[0])
-
-
-def _is_hidden(name: str) -> bool:
-    return PurePosixPath(name).name.startswith(".")
 
 
 def _replaced(member: tarfile.TarInfo, name: str, content: bytes) -> tarfile.TarInfo:

@@ -4,21 +4,25 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
+import safetensors
 from torch import nn
 
 from withhold.data.dataset import Dataset
 from withhold.data.pixels import Picture
 from withhold.errors import InvalidInput
+from withhold.networks.checkpoint import KEY, load
 from withhold.networks.choose import Sizes
+from withhold.networks.table import build
 from withhold.release.crafter import EVERY_CLASS, GradientCrafter, Labelled, prepare_crafter
 from withhold.release.entries import Entries
 from withhold.release.parallel import map_ahead
 from withhold.release.plan import Plan
 from withhold.release.run import Materials
 from withhold.release.settings import ProtectSettings
-from withhold.release.surrogate import Surrogate, resolve
+from withhold.release.surrogate import Surrogate, of_library, resolve
 
 CHUNK = 1 << 20
 
@@ -42,35 +46,62 @@ def build_crafter(materials: Materials, network: nn.Module | None = None) -> Gra
         weights=materials.surrogate_file,
         reporter=materials.reporter,
         network=network,
+        reserved=materials.reserved,
     )
-    return crafter_of(materials, surrogate, sizes)
+    return crafter_of(materials, surrogate)
 
 
-def crafter_of(materials: Materials, surrogate: Surrogate, sizes: Sizes) -> GradientCrafter:
+def crafter_of(materials: Materials, surrogate: Surrogate) -> GradientCrafter:
     """Prepare crafting against a surrogate that is there already."""
     return prepare_crafter(
         surrogate.networks,
         materials.settings,
         CleanImages(materials.dataset, materials.plan),
         present=np.unique(materials.plan.kept().column("label").to_numpy()).tolist(),
-        crop_size=crop_size(materials.settings, surrogate, sizes),
+        crop_size=crop_size(materials.settings, surrogate),
     )
 
 
-def crop_size(settings: ProtectSettings, surrogate: Surrogate, sizes: Sizes) -> int | None:
-    """Choose the side of the random crops that the surrogate is shown while crafting; None for whole pictures.
+def check_surrogate(dataset: Dataset, settings: ProtectSettings, network: nn.Module | None = None) -> None:
+    """Refuse a surrogate that cannot be built or loaded for the classes of a dataset, before any image is read.
+
+    What depends on the images' size is left to `build_crafter`, and so is what another library would download.
 
     Raises:
-        InvalidInput: Whole pictures are asked for and they are not all of one size.
+        InvalidInput: The architecture is unknown, or the weights file is missing, damaged or of other classes.
     """
-    if settings.augment in {"shift", "subpixel"}:
-        if sizes.uniform_side is None:
-            msg = (
-                f"augment={settings.augment} needs squares of one size, as the surrogate is shown whole pictures; "
-                "these differ; use crop."
-            )
-            raise InvalidInput(msg)
-        return None
+    if network is not None:
+        return
+    classes, named = len(dataset.classes), None if settings.architecture == "auto" else settings.architecture
+    given: _Given = {"input_size": settings.input_size, "mean": settings.mean, "std": settings.std}
+    if named is not None and not of_library(named):
+        build(named, classes, **given)
+    if settings.surrogate is None or of_library(settings.surrogate):
+        return
+    file = Path(settings.surrogate).expanduser()
+    if not file.is_file():
+        msg = f"there is no weights file {file}."
+        raise InvalidInput(msg)
+    if settings.input_size is not None or _describes_itself(file):
+        load(file, classes=classes, architecture=named, **given)
+
+
+class _Given(TypedDict):
+    input_size: int | None
+    mean: tuple[float, float, float] | None
+    std: tuple[float, float, float] | None
+
+
+def _describes_itself(file: Path) -> bool:
+    try:
+        with safetensors.safe_open(file, framework="pt") as stored:
+            return KEY in (stored.metadata() or {})
+    except (safetensors.SafetensorError, OSError):
+        return False
+
+
+def crop_size(settings: ProtectSettings, surrogate: Surrogate) -> int | None:
+    """Choose the side of the random crops that the surrogate is shown while crafting; None for whole pictures."""
     return surrogate.input_size if settings.augment == "crop" or surrogate.views == "crop" else None
 
 

@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from withhold.data.open import open_dataset
 from withhold.data.pixels import Picture, levels
 from withhold.release.crafting import Crafted, Crafter
 from withhold.release.entries import Entries
-from withhold.release.places import place_release
-from withhold.release.plan import make_plan
+from withhold.release.environment import reproducing
+from withhold.release.preparing import Check, accept, open_to_release, plan_release
 from withhold.release.progress import SILENT, Reporter
 from withhold.release.run import DEFAULTS, Materials
-from withhold.release.scan import check_classes, check_readable, scan
 from withhold.release.settings import ProtectSettings
+from withhold.release.space import check_room, disk_bytes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,9 +34,6 @@ PROBED_IMAGES = 32
 PROBED_STEPS = 3
 TRAINED_IMAGES = 256
 """Most images that the probe trains on."""
-
-CONTAINER_COPIES, FOLDER_COPIES = 2, 1
-"""How often a release lies on the disk at its largest: shards are rebuilt from a copy of all their images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,29 +94,37 @@ def dry_run(
 
     Raises:
         InvalidInput: What `protect` would refuse.
+        RunStopped: The release would not fit on the disk.
     """
-    return estimate(source, destination, settings, partial(_prepare, network=surrogate), reporter)
+    from withhold.release.building import check_surrogate  # noqa: PLC0415 - it imports what this module does
+
+    check = partial(check_surrogate, settings=settings, network=surrogate)
+    return estimate(source, destination, settings, partial(_prepare, network=surrogate), reporter, check=check)
 
 
 def estimate(
-    source: Path, destination: Path, settings: ProtectSettings, prepare: Prepare, reporter: Reporter = SILENT
+    source: Path,
+    destination: Path,
+    settings: ProtectSettings,
+    prepare: Prepare,
+    reporter: Reporter = SILENT,
+    *,
+    check: Check = accept,
 ) -> Estimate:
     """Plan a run and probe it with any crafter; see `dry_run`."""
-    sidecar = place_release(Path(source), Path(destination))
-    dataset = open_dataset(Path(source), splits=settings.splits)
-    found = scan(dataset, reporter)
-    check_readable(found.unreadable, skip=settings.skip_unreadable)
-    plan = make_plan(dataset, found, settings, None)
+    opened = open_to_release(Path(source), Path(destination), settings, check)
+    dataset, sidecar = opened.dataset, opened.sidecar
+    plan = plan_release(opened, None, reporter)
     kept = plan.kept()
-    check_classes(plan.classes, kept.column("label").to_numpy())
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, reproducing(opened.environment):
         # A direction over the whole set would take a pass over it; the batch's makes the steps equally long.
         quick = settings.model_copy(update={"direction": "batch", "restarts": 1})
         work = Materials(dataset, plan, quick, Path(folder) / "surrogate.safetensors", reporter)
         prepared = prepare(work)
-        seconds, density = _probe(work, prepared, settings.steps)
+        seconds, per_pixel = _probe(work, prepared, settings.steps)
     pixels = int(np.dot(kept.column("width").to_numpy().astype(np.int64), kept.column("height").to_numpy()))
-    release = math.ceil(density * pixels)
+    disk = disk_bytes(plan, per_pixel, range(plan.batches))
+    check_room(sidecar.root, disk)
     return Estimate(
         source=Path(source),
         destination=sidecar.destination,
@@ -133,8 +137,8 @@ def estimate(
         ignored=tuple(dataset.ignored()),
         training_seconds=prepared.training_seconds,
         crafting_seconds=seconds * settings.restarts * len(kept),
-        release_bytes=release,
-        disk_bytes=release * (FOLDER_COPIES if plan.layout == "folder" else CONTAINER_COPIES),
+        release_bytes=math.ceil(per_pixel * pixels),
+        disk_bytes=disk,
     )
 
 
@@ -178,7 +182,7 @@ def _prepare(work: Materials, network: "nn.Module | None") -> Prepared:
     else:
         sizes = sizes_of(work.plan)
         surrogate = _untrained(work, sizes)
-        crafter = crafter_of(work, surrogate, sizes)
+        crafter = crafter_of(work, surrogate)
         seconds = None if surrogate.networks[0].ready else _training_seconds(work, surrogate)
 
     def with_steps(steps: int) -> Crafter:
@@ -190,7 +194,7 @@ def _prepare(work: Materials, network: "nn.Module | None") -> Prepared:
 def _untrained(work: Materials, sizes: "Sizes") -> "Surrogate":
     from withhold.networks.choose import choose, resolve_device  # noqa: PLC0415
     from withhold.networks.table import build  # noqa: PLC0415
-    from withhold.release.surrogate import Surrogate  # noqa: PLC0415
+    from withhold.release.surrogate import Surrogate, views_of  # noqa: PLC0415
 
     settings, device = work.settings, resolve_device(work.settings.device)
     choice = choose(sizes, device)
@@ -202,8 +206,8 @@ def _untrained(work: Materials, sizes: "Sizes") -> "Surrogate":
         mean=settings.mean,
         std=settings.std,
     )
-    whole = sizes.uniform_side == network.input_size
-    return Surrogate((network.to(device).eval(),), network.input_size, "native" if whole else "crop", "", 0.0)
+    views = views_of(sizes, network.input_size, settings.augment)
+    return Surrogate((network.to(device).eval(),), network.input_size, views, "", 0.0)
 
 
 def _training_seconds(work: Materials, surrogate: "Surrogate") -> float:

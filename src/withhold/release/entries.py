@@ -1,16 +1,17 @@
 """The images of a dataset as columns: a million entries are a few arrays, not a million objects."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from withhold.data.dataset import Dataset, Entry
 from withhold.data.pixels import UnreadableImage
-from withhold.errors import WithholdError
+from withhold.errors import RunStopped, WithholdError
 
 _ENTRY_TYPES: Mapping[str, pa.DataType] = {
     "name": pa.string(),
@@ -28,6 +29,8 @@ GROUP_IMAGES, GROUP_BYTES = 64, 8 << 20
 
 Stored = bytes | OSError | WithholdError
 """What reading one image gave: its bytes, or why there are none."""
+
+Item = TypeVar("Item")
 
 
 class Entries(Sequence[Entry]):
@@ -85,6 +88,35 @@ def released_names(dataset: Dataset, entries: Entries, lossless: str) -> "pa.Arr
     return pa.chunked_array(names, pa.string()).combine_chunks()
 
 
+def is_numbered(listing: pa.Table) -> bool:
+    """Whether images have no names of their own, only rows of a file."""
+    return bool(pc.all(pc.equal(listing.column("name"), _numbered(listing, listing.column("row")))).as_py())
+
+
+def moved_up(listing: pa.Table, names: "pa.Array[Any]", kept: npt.NDArray[np.bool_]) -> "pa.Array[Any]":
+    """Correct released names for what is left out: numbered images behind it move up in their file.
+
+    Args:
+        listing: The columns of `ENTRY`, file by file.
+        names: Name of each image in a release that leaves none out.
+        kept: Which images are released; the others keep the name they would have had.
+    """
+    if kept.all() or not is_numbered(listing):
+        return names
+    shard: Any = listing.column("shard").combine_chunks().dictionary_encode().indices.to_numpy()
+    _, first = np.unique(shard, return_index=True)
+    kept_before = np.cumsum(kept, dtype=np.int64) - kept
+    numbered = _numbered(listing, pa.chunked_array([kept_before - kept_before[first[shard]]])).combine_chunks()
+    result: pa.Array[Any] = pc.if_else(pa.array(kept), numbered, names)
+    return result
+
+
+def _numbered(listing: pa.Table, rows: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
+    mark: Any = "#"
+    joined: pa.ChunkedArray[Any] = pc.binary_join_element_wise(listing.column("shard"), rows.cast(pa.string()), mark)
+    return joined
+
+
 def read_each(dataset: Dataset, entries: Entries) -> Iterator[Stored]:
     """Read images one by one; a failure to read one is yielded in its place and the next is read."""
     for start in range(0, len(entries), WINDOW):
@@ -102,16 +134,41 @@ def read_each(dataset: Dataset, entries: Entries) -> Iterator[Stored]:
 
 def read_groups(dataset: Dataset, entries: Entries) -> Iterator[list[Stored]]:
     """Read images in groups that are each fit work for one thread."""
-    group: list[Stored] = []
+    return in_groups(read_each(dataset, entries), size_of)
+
+
+def size_of(stored: Stored) -> int:
+    """Count the bytes of an image that could be read."""
+    return len(stored) if isinstance(stored, bytes) else 0
+
+
+def in_groups(items: Iterable[Item], size_of: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """Divide items, each of some bytes, into groups of at most `GROUP_IMAGES`, ended early at `GROUP_BYTES`."""
+    group: list[Item] = []
     size = 0
-    for stored in read_each(dataset, entries):
-        group.append(stored)
-        size += len(stored) if isinstance(stored, bytes) else 0
+    for item in items:
+        group.append(item)
+        size += size_of(item)
         if len(group) >= GROUP_IMAGES or size >= GROUP_BYTES:
             yield group
             group, size = [], 0
     if group:
         yield group
+
+
+def refuse_failure(group: Sequence[Stored]) -> None:
+    """Stop where reading failed for a reason that lies in the disk, not in the image.
+
+    Raises:
+        RunStopped: The system refused to give a file.
+    """
+    for stored in group:
+        if isinstance(stored, OSError):
+            where = f" {stored.filename}" if stored.filename else ""
+            msg = f"cannot read the source{where}: {stored.strerror or stored}; see to it, and run the command again."
+            raise RunStopped(msg) from stored
+        if isinstance(stored, WithholdError) and not isinstance(stored, UnreadableImage):
+            raise stored
 
 
 def is_readable(dataset: Dataset, stored: Stored) -> bool:

@@ -9,10 +9,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from withhold.data.dataset import Dataset
-from withhold.release.entries import Entries, Stored, is_readable, list_entries, read_groups, released_names
+from withhold.release.entries import (
+    Entries,
+    Stored,
+    is_numbered,
+    is_readable,
+    list_entries,
+    read_groups,
+    released_names,
+)
 from withhold.release.parallel import map_ahead
+from withhold.release.plan import Rows
 
-Rows = npt.NDArray[np.int64]
 LOSSLESS = ("png", "webp")
 
 
@@ -40,15 +48,10 @@ def pair(before: Dataset, after: Dataset) -> Pairing:
     Where images are only numbered, those behind a left out one have moved up; see `_count_up`.
     """
     source, release = list_entries(before), list_entries(after)
-    if len(release) < len(source) and _is_numbered(source):
+    if len(release) < len(source) and is_numbered(source):
         return pairing_of(source, release, _count_up(before, source, release))
     candidates = [_match(released_names(before, Entries(source), each), release) for each in LOSSLESS]
     return pairing_of(source, release, max(candidates, key=lambda rows: int((rows >= 0).sum())))
-
-
-def _is_numbered(listing: pa.Table) -> bool:
-    """Whether images have no names of their own, only rows of a file."""
-    return all(entry.name == f"{entry.shard}#{entry.row}" for entry in Entries(listing))
 
 
 def _count_up(dataset: Dataset, source: pa.Table, release: pa.Table) -> Rows:

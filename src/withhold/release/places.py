@@ -25,8 +25,10 @@ def place_release(source: Path, destination: Path) -> Sidecar:
         msg = f"the destination {destination} is the root of a file system; name a new folder."
         raise InvalidInput(msg)
     sidecar = Sidecar(target)
-    _check_apart(source, target, "destination")
-    _check_apart(source, sidecar.root, "private folder beside the destination")
+    linked = _linked_folders(source)
+    for place, what in ((target, "destination"), (sidecar.root, "private folder beside the destination")):
+        _check_apart(source, place, what)
+        _check_outside_links(linked, place, what)
     _check_is_folder(target, source)
     if sidecar.root.exists() and not sidecar.root.is_dir():
         msg = f"{sidecar.root} is a file, but the run keeps what must stay private there; choose another destination."
@@ -48,6 +50,25 @@ def _check_apart(source: Path, place: Path, what: str) -> None:
         raise InvalidInput(msg)
     if any(_same(parent, place) for parent in real.parents):
         msg = f"the {what} {place} contains the source {real}; name another folder."
+        raise InvalidInput(msg)
+
+
+def _linked_folders(source: Path) -> set[Path]:
+    """Find the real folders that the source reaches by links, each looked into once however many lead to it."""
+    inside = source.resolve()
+    found: set[Path] = set()
+    for folder, below, _ in os.walk(source, followlinks=True):
+        real = Path(folder).resolve()
+        if real in found:
+            below.clear()
+        found.add(real)
+    return {real for real in found if not real.is_relative_to(inside)}
+
+
+def _check_outside_links(linked: set[Path], place: Path, what: str) -> None:
+    holder = next((folder for folder in (place.resolve(), *place.resolve().parents) if folder in linked), None)
+    if holder is not None:
+        msg = f"the {what} {place} lies in {holder}, which a link makes part of the source; name a folder outside it."
         raise InvalidInput(msg)
 
 
@@ -77,14 +98,9 @@ def _check_is_folder(target: Path, source: Path) -> None:
 
 
 def _check_sidecar_is_ours(sidecar: Sidecar) -> None:
-    known = {path.name for path in vars(sidecar).values() if isinstance(path, Path) and path.parent == sidecar.root}
-    if sidecar.root.is_dir() and not sidecar.plan_document.exists():
-        foreign = sorted({path.name for path in sidecar.root.iterdir() if not path.name.startswith(".")} - known)
-        if foreign:
-            msg = (
-                f"{sidecar.root} holds {foreign[0]!r}, which no run of Withhold put there; choose another destination."
-            )
-            raise InvalidInput(msg)
+    if foreign := sidecar.foreign():
+        msg = f"{sidecar.root} holds {foreign[0]!r}, which no run of Withhold put there; choose another destination."
+        raise InvalidInput(msg)
 
 
 def holds_files(folder: Path) -> bool:

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 import withhold
 from withhold.data.dataset import Dataset
-from withhold.release.entries import Entries, released_names
+from withhold.release.entries import Entries, moved_up, released_names
+from withhold.release.environment import Environment
 from withhold.release.scan import Scan
 from withhold.release.settings import ProtectSettings
 from withhold.seeds import derive_seed
@@ -39,6 +40,7 @@ class Plan:
         classes: Names of the classes.
         layout: Layout of source and release.
         settings: What the user chose, as plain JSON values.
+        environment: Where the run began to compute.
         surrogate: Fingerprint of the weights that the caller brought along; None if there are none.
         version: Version of Withhold that made the plan.
     """
@@ -47,6 +49,7 @@ class Plan:
     classes: tuple[str, ...]
     layout: str
     settings: dict[str, Any]
+    environment: Environment
     surrogate: str | None = None
     version: str = withhold.__version__
 
@@ -76,11 +79,13 @@ class Plan:
 
 
 def settings_that_matter(settings: ProtectSettings) -> dict[str, Any]:
-    """Give the settings that change the release, as JSON values; the device is free to change between two starts."""
+    """Give the settings that change the release, as JSON values; the device is kept as its type, in the environment."""
     return settings.model_dump(mode="json", exclude={"device"})
 
 
-def make_plan(dataset: Dataset, scan: Scan, settings: ProtectSettings, surrogate: str | None) -> Plan:
+def make_plan(
+    dataset: Dataset, scan: Scan, settings: ProtectSettings, surrogate: str | None, environment: Environment
+) -> Plan:
     """Assign every readable image to a batch.
 
     Images of a batch have equal channel counts and equal or similar sizes. They are drawn at random from the whole set,
@@ -88,12 +93,12 @@ def make_plan(dataset: Dataset, scan: Scan, settings: ProtectSettings, surrogate
     the sizes, the batch size and the seed.
     """
     table = scan.table
-    names = released_names(dataset, Entries(table), settings.lossless)
+    batch = assign_batches(table, settings.batch_size, settings.seed, anywhere=dataset.random_access)
+    names = moved_up(table, released_names(dataset, Entries(table), settings.lossless), batch != SKIPPED)
     table = table.add_column(0, "index", pa.array(np.arange(len(table))))
     table = table.add_column(2, "released_name", names)
-    batch = assign_batches(table, settings.batch_size, settings.seed, anywhere=dataset.random_access)
     table = table.append_column("batch", pa.array(batch))
-    return Plan(table, tuple(dataset.classes), dataset.layout, settings_that_matter(settings), surrogate)
+    return Plan(table, tuple(dataset.classes), dataset.layout, settings_that_matter(settings), environment, surrogate)
 
 
 def assign_batches(table: pa.Table, batch_size: int, seed: int, *, anywhere: bool) -> npt.NDArray[np.int32]:

@@ -1,27 +1,22 @@
-"""The steps around crafting that decide what becomes visible: preparing, giving up on bad work, and the one rename."""
+"""The steps after crafting that decide what becomes visible: giving up on bad work, and the one rename."""
 
 import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from withhold.data.dataset import Dataset
-from withhold.data.pixels import Picture
+from withhold.data.atomic import DISK_FULL, sync_folder
 from withhold.errors import InvalidInput, RunStopped
 from withhold.release.document import ReleaseDocument, read_document
-from withhold.release.entries import Entries
 from withhold.release.places import holds_files
 from withhold.release.plan import SKIPPED, Plan
 from withhold.release.progress import Reporter
-from withhold.release.scan import enumerate_some
-from withhold.release.settings import ProtectSettings
 from withhold.release.sidecar import Sidecar
 from withhold.release.verify import Verification
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @contextmanager
@@ -34,7 +29,8 @@ def stopping_cleanly(sidecar: Sidecar, reporter: Reporter) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        reporter.say(f"Interrupted. Finished work is kept in {sidecar.root}; the same command goes on from there.")
+        kept = f"Finished work is kept in {sidecar.root}; the same command goes on from there."
+        reporter.say(f"Interrupted. {kept if sidecar.has_work() else 'Nothing was finished yet.'}")
         raise
     except Exception as error:
         if not disk_is_full(error):
@@ -48,40 +44,7 @@ def stopping_cleanly(sidecar: Sidecar, reporter: Reporter) -> Iterator[None]:
 
 def disk_is_full(error: BaseException) -> bool:
     """Say whether an error means that a disk is full; libraries in other languages only say so in words."""
-    return (isinstance(error, OSError) and error.errno in _FULL) or os.strerror(errno.ENOSPC) in str(error)
-
-
-def prepare(plan: Plan, dataset: Dataset, settings: ProtectSettings, sidecar: Sidecar) -> None:
-    """Refuse what the layout could not store, before any work: WebP for instance holds no greyscale.
-
-    Raises:
-        InvalidInput: Names the images, and the format to choose instead.
-    """
-    if settings.lossless == "png":
-        return  # it holds everything
-    writer = dataset.writer(sidecar.staging, sidecar.spool, settings.lossless)
-    modes = plan.table.column("mode")
-    unfit: list[str] = []
-    problem: InvalidInput | None = None
-    for mode in modes.unique():
-        if mode.as_py() in {"RGB", "RGBA", ""}:
-            continue
-        tiny = _tiny(str(mode.as_py()))
-        for entry in Entries(plan.table.filter(pc.equal(modes, mode))):
-            try:
-                writer.encode(entry, tiny)
-            except InvalidInput as error:
-                unfit.append(entry.name)
-                problem = error
-    if problem is not None:
-        msg = f"{enumerate_some(unfit)} cannot be released: {problem}"
-        raise InvalidInput(msg)
-
-
-def _tiny(mode: str) -> Picture:
-    deep = mode.startswith("I")
-    alpha = np.zeros((1, 1), np.uint8) if mode.endswith("A") else None
-    return Picture(np.zeros((1, 1, 1), np.uint16 if deep else np.uint8), alpha)
+    return (isinstance(error, OSError) and error.errno in DISK_FULL) or os.strerror(errno.ENOSPC) in str(error)
 
 
 def was_published(sidecar: Sidecar, document: ReleaseDocument) -> bool:
@@ -102,26 +65,45 @@ def was_published(sidecar: Sidecar, document: ReleaseDocument) -> bool:
 def craft_again(plan: Plan, sidecar: Sidecar, verification: Verification) -> None:
     """Stop if the staged release did not pass, and forget what is wrong in it, so that the next start makes it anew.
 
+    What is not planned, as a file that something else put there, is named and left alone, and so are all batches.
+
     Raises:
         RunStopped: Something is wrong; nothing was published.
     """
     if verification.passed:
         return
-    offending = {offender.name for offender in verification.offenders}
-    rows = [row for row, name in enumerate(plan.table.column("name").to_pylist()) if name in offending]
-    for row in plan.table.select(["released_name", "shard", "batch"]).take(rows).to_pylist():
+    _forget_offending(plan, sidecar, verification)
+    planned = pc.is_in(_names(verification), value_set=plan.table.column("name").combine_chunks()).to_pylist()
+    foreign = [offender for offender, known in zip(verification.offenders, planned, strict=True) if not known]
+    first = (foreign or verification.offenders)[0]
+    remedy = "run the same command again to craft these images anew."
+    if foreign:
+        remedy = f"remove from {sidecar.staging} what does not belong there, and run the same command again."
+    msg = (
+        f"what was written did not pass verification, {len(verification.offenders)} findings: "
+        f"{first.name} {first.problem}. Nothing was published; {remedy}"
+    )
+    raise RunStopped(msg)
+
+
+def _names(verification: Verification) -> "pa.Array[Any]":
+    return pa.array([offender.name for offender in verification.offenders], pa.string())
+
+
+def _forget_offending(plan: Plan, sidecar: Sidecar, verification: Verification) -> None:
+    sidecar.manifest.unlink(missing_ok=True)  # until it is written again, the release is not a finished one
+    offending = plan.table.filter(pc.is_in(plan.table.column("name"), value_set=_names(verification)))
+    for row in offending.select(["released_name", "shard", "batch"]).to_pylist():
         if row["batch"] != SKIPPED:
             sidecar.record(row["batch"]).unlink(missing_ok=True)
         for name in (row["released_name"], row["shard"]):
             (sidecar.staging / name).unlink(missing_ok=True)
-    if not rows:
-        sidecar.forget_batches()
-    first = verification.offenders[0]
-    msg = (
-        f"what was written did not pass verification, {len(verification.offenders)} findings: "
-        f"{first.name} {first.problem}. Nothing was published; run the same command again to craft these images anew."
-    )
-    raise RunStopped(msg)
+
+
+def clear_partial(sidecar: Sidecar) -> None:
+    """Delete what killed starts left of files that they had not finished."""
+    for partial in sidecar.staging.rglob(".*.partial"):
+        partial.unlink()
 
 
 def publish(sidecar: Sidecar) -> None:
@@ -130,8 +112,6 @@ def publish(sidecar: Sidecar) -> None:
     Raises:
         RunStopped: Somebody put files there meanwhile, or the rename is not possible.
     """
-    for partial in sidecar.staging.rglob(".*.partial"):
-        partial.unlink()
     try:
         if sidecar.destination.is_dir():
             sidecar.destination.rmdir()
@@ -142,13 +122,4 @@ def publish(sidecar: Sidecar) -> None:
             f"{sidecar.staging}; clear the way and run the same command again."
         )
         raise RunStopped(msg) from error
-    _sync(sidecar)
-
-
-def _sync(sidecar: Sidecar) -> None:
-    if os.name == "posix":  # only there can a folder be opened to make a rename durable
-        descriptor = os.open(sidecar.destination.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    sync_folder(sidecar.destination.parent)

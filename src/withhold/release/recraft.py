@@ -9,6 +9,7 @@ from withhold.data.pixels import Picture, levels
 from withhold.errors import InvalidInput
 from withhold.release.building import build_crafter
 from withhold.release.crafting import Crafter
+from withhold.release.environment import reproducing
 from withhold.release.progress import SILENT
 from withhold.release.run import Materials
 from withhold.release.settings import ProtectSettings
@@ -26,6 +27,9 @@ def recraft(
 ) -> list[tuple[str, list[Picture]]]:
     """Craft images at several strengths, in every other respect as the release was made.
 
+    Args:
+        dataset: The source, opened with the splits that were released, so that labels mean what they meant then.
+
     Returns:
         For each strength a title and the pictures, in the order of `originals`.
 
@@ -40,8 +44,9 @@ def recraft(
     versions = []
     for strength in eps:
         settings = ProtectSettings(**{**plan.settings, "eps": strength})
-        crafter = build_crafter(Materials(dataset, plan, settings, sidecar.surrogate, SILENT))
-        versions.append((f"eps {strength}", _crafted(crafter, entries, originals, settings)))
+        with reproducing(plan.environment):
+            crafter = build_crafter(Materials(dataset, plan, settings, sidecar.surrogate, SILENT))
+            versions.append((f"eps {strength}", _crafted(crafter, entries, originals, settings)))
     return versions
 
 

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import withhold
 from withhold.data.dataset import Dataset, Writer
 from withhold.data.open import open_dataset
 from withhold.data.pixels import levels
@@ -16,15 +15,16 @@ from withhold.release.crafting import Crafter
 from withhold.release.document import ReleaseDocument, read_document, write_document
 from withhold.release.engine import Work, craft_batches
 from withhold.release.entries import Entries
+from withhold.release.environment import reproducing
 from withhold.release.manifest import Quality, read_quality, write_manifest
-from withhold.release.places import place_release
-from withhold.release.plan import Plan, make_plan, settings_that_matter
+from withhold.release.plan import Plan, settings_that_matter
+from withhold.release.preparing import Check, Opened, accept, open_to_release, plan_release
 from withhold.release.progress import SILENT, Reporter
-from withhold.release.publish import craft_again, prepare, publish, stopping_cleanly, was_published
-from withhold.release.scan import check_classes, check_readable, scan
+from withhold.release.publish import clear_partial, craft_again, publish, stopping_cleanly, was_published
 from withhold.release.settings import ProtectSettings
 from withhold.release.sidecar import Sidecar
-from withhold.release.stored_plan import check_resumable, check_source, load_plan, save_plan
+from withhold.release.space import check_room, density, disk_bytes
+from withhold.release.stored_plan import check_resumable, check_same_computation, check_source, load_plan, save_plan
 from withhold.release.verify import Bound, Verification, compare
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Materials:
 
     Attributes:
         surrogate_file: Where the surrogate's weights are kept from one start of a run to the next.
+        reserved: Bytes on its disk that the release will take.
     """
 
     dataset: Dataset
@@ -46,6 +47,7 @@ class Materials:
     settings: ProtectSettings
     surrogate_file: Path
     reporter: Reporter
+    reserved: int = 0
 
     @property
     def entries(self) -> Entries:
@@ -111,10 +113,12 @@ def protect(
         InvalidInput: An argument or the dataset is unusable; nothing was released.
         RunStopped: The run cannot go on; finished work is kept.
     """
-    from withhold.release.building import build_crafter, fingerprint  # noqa: PLC0415 - torch only when it is needed
+    from withhold.release.building import build_crafter, check_surrogate, fingerprint  # noqa: PLC0415 - it imports this
 
     make = partial(build_crafter, network=surrogate)
-    return run(source, destination, settings, make, reporter, fingerprint=fingerprint(settings, surrogate))
+    check = partial(check_surrogate, settings=settings, network=surrogate)
+    known = fingerprint(settings, surrogate)
+    return run(source, destination, settings, make, reporter, fingerprint=known, check=check)
 
 
 def run(
@@ -125,25 +129,28 @@ def run(
     reporter: Reporter = SILENT,
     *,
     fingerprint: str | None = None,
+    check: Check = accept,
 ) -> ProtectReport:
     """Protect a dataset with any crafter; see `protect`.
 
     Args:
         make_crafter: Called once, after the plan is stored, and only if there are batches to craft.
         fingerprint: Identifies the weights behind the crafter; a run is only resumed with the same.
+        check: Called with the dataset before any image is read, to refuse what the crafter could not work on.
     """
     started = time.monotonic()
-    sidecar = place_release(Path(source), Path(destination))
-    dataset = open_dataset(Path(source), splits=settings.splits)
+    opened = open_to_release(Path(source), Path(destination), settings, check)
+    sidecar = opened.sidecar
     with stopping_cleanly(sidecar, reporter), sidecar.locked():
-        plan = _settle_plan(dataset, settings, sidecar, fingerprint, reporter)
-        job = _Job(plan, dataset, settings, sidecar, reporter)
+        plan = _settle_plan(opened, fingerprint, reporter)
+        job = _Job(plan, opened.dataset, settings, sidecar, reporter)
         effort = _Effort()
         if was_published(sidecar, job.document()):
             verification = job.verify(sidecar.destination)
             _refuse_altered(verification, sidecar)
         else:
-            effort = job.build(make_crafter)
+            with reproducing(plan.environment):
+                effort = job.build(make_crafter)
             verification = job.verify(sidecar.staging)
             craft_again(plan, sidecar, verification)
             publish(sidecar)
@@ -181,10 +188,14 @@ class _Job:
         writer.assemble(entries)
         write_document(self.sidecar.staging, self.document())
         write_manifest(self.plan, self.sidecar)
+        clear_partial(self.sidecar)
         return effort
 
     def _craft(self, pending: list[int], writer: Writer, make_crafter: MakeCrafter) -> _Effort:
-        crafter = make_crafter(Materials(self.dataset, self.plan, self.settings, self.sidecar.surrogate, self.reporter))
+        needed = disk_bytes(self.plan, density(self.plan, self.dataset, writer, self.settings), pending)
+        check_room(self.sidecar.root, needed)
+        place = self.sidecar.surrogate
+        crafter = make_crafter(Materials(self.dataset, self.plan, self.settings, place, self.reporter, needed))
         work = Work(self.plan, self.dataset, writer, self.sidecar, levels(self.settings.eps), self.settings.seed)
         rows = self.plan.rows_of_batches()
         images = sum(len(rows[batch]) for batch in pending)
@@ -224,23 +235,28 @@ class _Job:
         )
 
 
-def _settle_plan(
-    dataset: Dataset, settings: ProtectSettings, sidecar: Sidecar, fingerprint: str | None, reporter: Reporter
-) -> Plan:
+def _settle_plan(opened: Opened, fingerprint: str | None, reporter: Reporter) -> Plan:
     """Load the plan of an earlier start if there is one, and check that it still holds; else make and store one."""
+    sidecar = opened.sidecar
     if sidecar.plan_document.exists():
-        plan = load_plan(sidecar.plan_table, sidecar.plan_document)
-        # A finished release stays valid whatever version comes after the one that made it.
-        version = plan.version if sidecar.manifest.exists() else withhold.__version__
-        check_resumable(plan, settings_that_matter(settings), fingerprint, version, sidecar.root)
-        check_source(plan, dataset, sidecar.root, reporter)
-        return plan
-    found = scan(dataset, reporter)
-    check_readable(found.unreadable, skip=settings.skip_unreadable)
-    plan = make_plan(dataset, found, settings, fingerprint)
-    check_classes(plan.classes, plan.kept().column("label").to_numpy())
-    prepare(plan, dataset, settings, sidecar)
+        try:
+            return _resumed_plan(opened, fingerprint, reporter)
+        except InvalidInput:
+            if sidecar.has_work():
+                raise
+            reporter.say("An earlier start had planned otherwise and finished nothing; the plan is made anew.")
+    plan = plan_release(opened, fingerprint, reporter)
     save_plan(plan, sidecar.plan_table, sidecar.plan_document)
+    return plan
+
+
+def _resumed_plan(opened: Opened, fingerprint: str | None, reporter: Reporter) -> Plan:
+    sidecar = opened.sidecar
+    plan = load_plan(sidecar.plan_table, sidecar.plan_document)
+    check_resumable(plan, settings_that_matter(opened.settings), fingerprint, sidecar.root)
+    if not sidecar.manifest.exists():  # a finished release stays valid whatever comes after what made it
+        check_same_computation(plan, opened.environment, sidecar.root)
+    check_source(plan, opened.dataset, sidecar.root, reporter)
     return plan
 
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from withhold.data.dataset import Dataset
 from withhold.data.pixels import UnreadableImage
 from withhold.errors import InvalidInput
-from withhold.release.entries import Entries, Stored, list_entries, read_groups
+from withhold.release.entries import Entries, Stored, list_entries, read_groups, refuse_failure
 from withhold.release.parallel import map_ahead
 from withhold.release.progress import Reporter
 
@@ -25,6 +26,7 @@ LOOK = pa.schema(_LOOK_TYPES)
 NAMED = 20
 """Offending images that a message names; the rest is counted."""
 
+Labels = npt.NDArray[np.int32]
 MIN_CLASSES, MIN_PER_CLASS = 2, 2
 
 
@@ -63,6 +65,7 @@ def scan(dataset: Dataset, reporter: Reporter) -> Scan:
 
     Raises:
         InvalidInput: The dataset cannot be protected whatever its pixels: no images, or too few of a class.
+        RunStopped: The system refused to give a file.
     """
     listing = list_entries(dataset)
     check_classes(dataset.classes, listing.column("label").to_numpy())
@@ -73,6 +76,7 @@ def scan(dataset: Dataset, reporter: Reporter) -> Scan:
     reporter.start("Reading the source", len(listing), "images")
 
     def look_at(group: Sequence[Stored]) -> list[_Look]:
+        refuse_failure(group)
         return [_look(dataset, stored) for stored in group]
 
     for looks in map_ahead(look_at, read_groups(dataset, Entries(listing))):
@@ -106,7 +110,23 @@ def reason(problem: Exception) -> str:
     return (problem.strerror if isinstance(problem, OSError) else None) or str(problem) or type(problem).__name__
 
 
-def check_classes(classes: Sequence[str], labels: "np.ndarray[tuple[int, ...], np.dtype[np.int32]]") -> None:
+def check_none_emptied(classes: Sequence[str], listed: Labels, kept: Labels) -> None:
+    """Refuse to leave out all images of a class: trainers would number the classes behind it differently.
+
+    Raises:
+        InvalidInput: The message names the classes.
+    """
+    emptied = np.setdiff1d(listed, kept)
+    if len(emptied):
+        names = enumerate_some([repr(classes[label]) for label in emptied.tolist()])
+        msg = (
+            f"every image of {names} is unreadable; leaving out a whole class would shift the labels of the others. "
+            f"Repair some of its images, or remove the class from the source."
+        )
+        raise InvalidInput(msg)
+
+
+def check_classes(classes: Sequence[str], labels: Labels) -> None:
     """Refuse a dataset in which a classifier has nothing to tell apart.
 
     Raises:

@@ -22,6 +22,8 @@ from withhold.errors import InvalidInput
 from withhold.release.entries import Entries
 from withhold.release.pairing import Pairing, pair
 from withhold.release.sheet import Row, draw_sheet
+from withhold.release.sidecar import Sidecar
+from withhold.release.stored_plan import load_plan
 from withhold.seeds import derive_seed
 
 
@@ -53,7 +55,7 @@ def show(
         InvalidInput: A name is not in the dataset, or an image is missing from a release or has another size there.
     """
     _check(released, output, count, magnify)
-    dataset = open_dataset(source)
+    dataset = open_dataset(source, splits=planned_splits(released[0]))
     releases = [_Release.of(dataset, path) for path in released]
     listing = releases[0].pairing.before
     chosen = _named(listing, names, source) if names else _sampled(listing, releases, count, seed)
@@ -87,6 +89,14 @@ class _Release:
             msg = f"{entry.name} is not in the release {self.dataset.root}; verify names all that is missing"
             raise InvalidInput(msg)
         return Entries(self.pairing.after)[int(self.pairing.pairs[1][found[0]])]
+
+
+def planned_splits(release: Path) -> tuple[str, ...]:
+    """Read from its private folder which splits of the source a release was made of; empty for all, or if unknown."""
+    sidecar = Sidecar(release.resolve())
+    if not sidecar.plan_document.is_file():
+        return ()
+    return tuple(load_plan(sidecar.plan_table, sidecar.plan_document).settings["splits"])
 
 
 def _check(released: Sequence[Path], output: Path, count: int, magnify: float) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -14,6 +15,8 @@ from filelock import FileLock, Timeout
 from withhold.errors import InvalidInput
 
 SUFFIX = ".withhold"
+_PARTIAL = re.compile(r"\.[0-9a-f]{16}\.partial")
+"""How `atomic_file` names what is not finished."""
 
 
 class Sidecar:
@@ -61,9 +64,36 @@ class Sidecar:
         for folder in (self.batches, self.spool):
             shutil.rmtree(folder, ignore_errors=True)
 
+    def has_work(self) -> bool:
+        """Say whether anything is there that took effort to make; without it a plan binds nobody."""
+        return self.surrogate.exists() or self.manifest.exists() or bool(self.finished())
+
+    def foreign(self) -> list[str]:
+        """Name what no run put here: all but the first files of one, as long as there is no plan."""
+        if self.plan_document.exists() or not self.root.is_dir():
+            return []
+        return sorted(path.name for path in self.root.iterdir() if not self._is_of_a_beginning(path))
+
+    def _is_of_a_beginning(self, path: Path) -> bool:
+        return path in {self._lock, self._holder, self.plan_table} or bool(_PARTIAL.fullmatch(path.name))
+
+    def _forget_plan(self) -> None:
+        self.forget_batches()
+        self.plan_document.unlink(missing_ok=True)
+
+    def _remove(self) -> None:
+        """Delete the first files of a run, and the folder if nothing else is in it."""
+        for path in self.root.iterdir():
+            if self._is_of_a_beginning(path):
+                path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.root.rmdir()
+
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for one run; it is created if need be, and removed again if the run never made a plan.
+        """Hold the folder for one run; it is created if need be.
+
+        It is removed again if the run made no plan, or was refused before it had made anything worth keeping.
 
         Raises:
             InvalidInput: Another run holds it; the message says which process on which machine since when.
@@ -82,10 +112,14 @@ class Sidecar:
             holder = {"process": os.getpid(), "host": socket.gethostname(), "started": started}
             self._holder.write_text(json.dumps(holder), encoding="utf-8")
             yield
+        except InvalidInput:
+            if not self.has_work():
+                self._forget_plan()
+            raise
         finally:
             self._holder.unlink(missing_ok=True)
             if not self.plan_document.exists():
-                shutil.rmtree(self.root, ignore_errors=True)
+                self._remove()
             lock.release()
 
     def _describe_holder(self) -> str:

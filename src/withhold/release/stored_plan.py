@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+import withhold
 from withhold.data.atomic import write_atomic
 from withhold.data.dataset import Dataset
 from withhold.errors import InvalidInput
-from withhold.release.entries import ENTRY, Entries, Stored, list_entries, read_groups
+from withhold.release.entries import ENTRY, Entries, Stored, list_entries, read_groups, refuse_failure
+from withhold.release.environment import Environment
 from withhold.release.parallel import map_ahead
 from withhold.release.plan import Plan
 from withhold.release.progress import Reporter
@@ -36,6 +40,7 @@ def save_plan(plan: Plan, table: Path, document: Path) -> None:
         "version": plan.version,
         "settings": plan.settings,
         "surrogate": plan.surrogate,
+        "environment": asdict(plan.environment),
         "layout": plan.layout,
         "classes": list(plan.classes),
         "table_sha256": hashlib.sha256(stored).hexdigest(),
@@ -55,15 +60,17 @@ def load_plan(table: Path, document: Path) -> Plan:
         stored = table.read_bytes()
         intact = hashlib.sha256(stored).hexdigest() == content.pop("table_sha256")
         if intact:
-            return Plan(pq.read_table(pa.BufferReader(stored)), tuple(content.pop("classes")), **content)
+            environment = Environment(**content.pop("environment"))
+            table_read = pq.read_table(pa.BufferReader(stored))
+            return Plan(table_read, tuple(content.pop("classes")), environment=environment, **content)
     except (OSError, ValueError, KeyError, TypeError):
         pass
     msg = f"the plan in {document.parent} is damaged; delete that folder to start over."
     raise InvalidInput(msg)
 
 
-def check_resumable(plan: Plan, settings: dict[str, Any], surrogate: str | None, version: str, sidecar: Path) -> None:
-    """Refuse to go on with a run under other settings than it began with.
+def check_resumable(plan: Plan, settings: dict[str, Any], surrogate: str | None, sidecar: Path) -> None:
+    """Refuse a run with other settings or weights than it began with.
 
     Raises:
         InvalidInput: The message names every setting that differs, with both values.
@@ -75,8 +82,22 @@ def check_resumable(plan: Plan, settings: dict[str, Any], surrogate: str | None,
     ]
     if plan.surrogate != surrogate:
         differing.append("the surrogate's weights are others")
-    if plan.version != version:
-        differing.append(f"Withhold was version {plan.version} and is now {version}")
+    _refuse_differing(differing, sidecar)
+
+
+def check_same_computation(plan: Plan, environment: Environment, sidecar: Path) -> None:
+    """Refuse to craft on where the rest of a release would come out differently from its beginning.
+
+    Raises:
+        InvalidInput: The version of Withhold or of PyTorch, or the type of device, is another one.
+    """
+    differing = plan.environment.differences(environment)
+    if plan.version != withhold.__version__:
+        differing.append(f"Withhold was version {plan.version} and is now {withhold.__version__}")
+    _refuse_differing(differing, sidecar)
+
+
+def _refuse_differing(differing: Sequence[str], sidecar: Path) -> None:
     if differing:
         msg = (
             f"the run in {sidecar} began differently: {'; '.join(differing)}. "
@@ -137,4 +158,5 @@ def _content_changes(planned: pa.Table, dataset: Dataset, reporter: Reporter) ->
 
 
 def _digests(group: list[Stored]) -> list[bytes]:
+    refuse_failure(group)
     return [hashlib.sha256(stored).digest() if isinstance(stored, bytes) else bytes(32) for stored in group]

@@ -18,8 +18,12 @@ from withhold.networks.training import EpochResult, accuracy, recipe_for, train
 from withhold.release.entries import Entries
 from withhold.release.progress import Reporter
 from withhold.release.settings import ProtectSettings
+from withhold.release.space import check_room
 from withhold.release.training_images import sample, training_data
 from withhold.seeds import derive_seed
+
+WHOLE = frozenset({"shift", "subpixel"})
+"""Views, as the settings name them, in which nothing is resized."""
 
 MEASURED = 1000
 """Images that a surrogate's accuracy is measured on."""
@@ -53,6 +57,7 @@ def resolve(
     weights: Path,
     reporter: Reporter,
     network: nn.Module | None = None,
+    reserved: int = 0,
 ) -> Surrogate:
     """Get the surrogate that the settings ask for, and say what was chosen and why.
 
@@ -61,23 +66,46 @@ def resolve(
         sizes: Of these images.
         weights: Where the surrogate is kept for a resumed run. If the file is there, it is the surrogate.
         network: Classifier of pixels in [0, 1], or of normalised ones if the settings hold mean and std. It is copied.
+        reserved: Bytes on the disk of `weights` that are not free for them.
 
     Raises:
         InvalidInput: The network or weights do not exist, do not fit, or do not give finite logits of every class.
-        RunStopped: Training diverged, or an image can no longer be read.
+        RunStopped: Training diverged, an image can no longer be read, or the disk has no room for the weights.
     """
     source = _Source(dataset, entries, settings, sizes, reporter)
     if network is not None:
         return source.given(network)
     if weights.exists():
         return source.kept(weights)
-    if settings.surrogate is None or _of_library(settings.surrogate):
-        surrogate = source.built()
+    if settings.surrogate is None or of_library(settings.surrogate):
+        built = source.built()
+        size = sum(value.nbytes for value in built.state_dict().values())
+        check_room(weights, reserved + size * settings.snapshots)
+        surrogate = source.fitted(built)
     else:
         surrogate = source.loaded(Path(settings.surrogate).expanduser())
     details: dict[str, str | int | float] = {"description": surrogate.description, "seed": settings.seed}
     write_atomic(weights, encode(surrogate.networks, accuracy=surrogate.accuracy, details=details))
     return surrogate
+
+
+def views_of(sizes: Sizes, input_size: int, augment: str) -> Views:
+    """Say what a surrogate of this input size is shown of pictures of these sizes.
+
+    Raises:
+        InvalidInput: It is to see whole pictures, and they do not fit it.
+    """
+    if sizes.uniform_side == input_size:
+        return "native"
+    if augment in WHOLE:
+        side = sizes.uniform_side
+        found = f"they are {side} x {side}" if side else "they are not squares of one size"
+        msg = (
+            f"augment={augment} shows the surrogate whole pictures, which must be {input_size} x {input_size} as it "
+            f"sees them; {found}. Use crop{f', or --input-size {side}' if side else ''}."
+        )
+        raise InvalidInput(msg)
+    return "crop"
 
 
 class _Source:
@@ -137,13 +165,13 @@ class _Source:
             self.reporter.say(f"{file.name} does not say how its images were normalised; {numbers} are assumed.")
         return self._checked(loaded.networks, f"{final.architecture} with the weights of {file.name}", foreign=True)
 
-    def built(self) -> Surrogate:
-        """Build a network by name and train it, unless it came with weights for these classes."""
+    def built(self) -> Classifier:
+        """Build the network that the settings name, or else the chosen one."""
         settings = self.settings
         name = self._named() or self.choice.architecture
         if self._named() is None and settings.input_size is None:
             self.reporter.say(self.choice.reason)
-        network = build(
+        return build(
             name,
             self.classes,
             input_size=settings.input_size,
@@ -152,13 +180,16 @@ class _Source:
             std=settings.std,
             seed=settings.seed,
         )
+
+    def fitted(self, network: Classifier) -> Surrogate:
+        """Train a built network, unless it came with weights for these classes."""
         if network.ready:
-            return self._checked([network], f"{name} as it was published", foreign=True)
+            return self._checked([network], f"{network.architecture} as it was published", foreign=True)
         return self._trained(network)
 
     def _trained(self, network: Classifier) -> Surrogate:
         settings, name = self.settings, network.architecture
-        pretrained = _of_library(name)
+        pretrained = of_library(name)
         recipe = recipe_for(name, len(self.entries), epochs=settings.epochs, pretrained=pretrained)
         views = self._views(network.input_size)
         self._probe(network)
@@ -225,16 +256,17 @@ class _Source:
             raise InvalidInput(msg)
 
     def _views(self, input_size: int) -> Views:
-        return "native" if self.sizes.uniform_side == input_size else "crop"
+        return views_of(self.sizes, input_size, self.settings.augment)
 
     def _named(self) -> str | None:
         """Name the network that the settings ask for, if they do."""
-        if self.settings.surrogate is not None and _of_library(self.settings.surrogate):
+        if self.settings.surrogate is not None and of_library(self.settings.surrogate):
             return self.settings.surrogate
         return None if self.settings.architecture == "auto" else self.settings.architecture
 
 
-def _of_library(name: str) -> bool:
+def of_library(name: str) -> bool:
+    """Tell whether a surrogate's name means a network of another library."""
     return name.partition(":")[0] in EXTERNAL
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow.compute as pc
 
 from withhold.data.dataset import Dataset, Entry
+from withhold.data.listing import walk_hidden
 from withhold.data.open import open_dataset
 from withhold.data.pixels import Picture, UnreadableImage, change, levels
 from withhold.release.document import NAME as DOCUMENT
 from withhold.release.document import ReleaseDocument, read_document
-from withhold.release.entries import GROUP_BYTES, GROUP_IMAGES, Entries, Stored, is_readable, read_each, read_groups
+from withhold.release.entries import Entries, Stored, in_groups, is_readable, read_each, read_groups, size_of
 from withhold.release.pairing import Pairing, pair
 from withhold.release.parallel import map_ahead
 from withhold.release.progress import SILENT, Reporter
@@ -75,6 +76,11 @@ class Verification:
         """Whether nothing is wrong."""
         return not self.offenders
 
+    @property
+    def bound_is_doubtful(self) -> bool:
+        """Whether only the release itself says that it may differ by more than the default bound."""
+        return self.bound_from == "release.json" and self.eps > DEFAULT_EPS
+
 
 def verify(
     source: Path,
@@ -116,11 +122,7 @@ def compare(
     if before.layout != after.layout:
         found.offenders.append(Offender("layout", f"is {before.layout} in the source, {after.layout} in the release"))
     found.offenders += _class_offenders(before.classes, after.classes)
-    found.offenders += [
-        Offender(name, "is in the release, but is no image of it")
-        for name in after.ignored()
-        if name != DOCUMENT and not name.endswith("/")
-    ]
+    found.offenders += [Offender(name, "is in the release, but is no image of it") for name in _foreign(after)]
     reporter.start("Verifying", len(paired.before), "images")
     _check_pairs(before, after, paired, found, reporter)
     _check_missing(before, paired, found, reporter)
@@ -138,6 +140,12 @@ def compare(
         eps=bound.eps,
         bound_from=bound.stated_by,
     )
+
+
+def _foreign(release: Dataset) -> list[str]:
+    """Name the files of a release, hidden ones included, that are neither of the dataset nor its release.json."""
+    hidden = walk_hidden(release.root) if release.root.is_dir() else ()
+    return [name for name in (*release.ignored(), *hidden) if name != DOCUMENT and not name.endswith("/")]
 
 
 @dataclass(slots=True)
@@ -172,16 +180,8 @@ def _check_pairs(before: Dataset, after: Dataset, paired: Pairing, found: _Findi
 
 def _groups(before: Dataset, after: Dataset, paired: Pairing) -> Iterator[list[_Pair]]:
     sides = (Entries(paired.before).take(paired.pairs[0]), Entries(paired.after).take(paired.pairs[1]))
-    group: list[_Pair] = []
-    size = 0
-    for each in zip(*sides, read_each(before, sides[0]), read_each(after, sides[1]), strict=True):
-        group.append(_Pair(*each))
-        size += sum(len(stored) for stored in each[2:] if isinstance(stored, bytes))
-        if len(group) >= GROUP_IMAGES or size >= GROUP_BYTES:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
+    pairs = zip(*sides, read_each(before, sides[0]), read_each(after, sides[1]), strict=True)
+    return in_groups((_Pair(*each) for each in pairs), lambda pair: size_of(pair.original) + size_of(pair.released))
 
 
 def _check_pair(before: Dataset, after: Dataset, pair: _Pair, bound: int) -> tuple[list[str], float | None]:

@@ -1,0 +1,61 @@
+"""How much disk a run will need, and whether it is there."""
+
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from withhold.data.dataset import Dataset, Writer
+from withhold.data.pixels import levels
+from withhold.errors import RunStopped
+from withhold.release.entries import Entries
+from withhold.release.plan import Plan, Rows
+from withhold.release.settings import ProtectSettings
+from withhold.seeds import derive_seed
+
+SAMPLED = 16
+"""Images that are encoded to learn how large the release will be."""
+
+
+def density(plan: Plan, dataset: Dataset, writer: Writer, settings: ProtectSettings) -> float:
+    """Measure the encoded bytes per pixel of images from all over the set, with noise in place of perturbations."""
+    kept = plan.kept()
+    rows = np.unique(np.linspace(0, len(kept) - 1, SAMPLED).astype(np.int64))
+    entries = list(Entries(kept).take(rows))
+    noise = np.random.default_rng(derive_seed(settings.seed, "space"))
+    eps, bound = float(settings.eps), levels(settings.eps)
+    size = pixels = 0
+    for entry, stored in zip(entries, dataset.read(entries), strict=True):
+        picture = dataset.decode(stored)
+        after = picture.perturbed(noise.uniform(-eps, eps, picture.unit().shape), bound)
+        size += len(writer.encode(entry, after))
+        pixels += picture.levels.shape[0] * picture.levels.shape[1]
+    return size / pixels
+
+
+def disk_bytes(plan: Plan, per_pixel: float, pending: Sequence[int]) -> int:
+    """Estimate what a run still adds to the disk at its largest: shards are rebuilt from a copy of all their images."""
+    area = plan.table.column("width").to_numpy().astype(np.int64) * plan.table.column("height").to_numpy()
+    batches: list[Rows] = plan.rows_of_batches()
+    pixels = sum(int(area[batches[batch]].sum()) for batch in pending)
+    if plan.layout != "folder":
+        pixels += int(sum(area[rows].sum() for rows in batches))
+    return math.ceil(per_pixel * pixels)
+
+
+def check_room(place: Path, needed: int) -> None:
+    """Refuse work whose results would not fit on the disk that `place` is or will be on.
+
+    Raises:
+        RunStopped: States the bytes that are needed and those that are free.
+    """
+    there = next(path for path in (place, *place.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        msg = (
+            f"not enough space on the disk of {place}: about {needed:,} bytes are needed and {free:,} are free; "
+            f"make room, or choose a destination on another disk."
+        )
+        raise RunStopped(msg)
