@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, whenever the process is killed."""
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -44,7 +45,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         partial.replace(path)
         sync_folder(path.parent)
     except BaseException as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where nothing can be written, nothing can be removed either
+            partial.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             msg = f"no space left on the disk for {path}; make room and run the same command again to go on"
             raise RunStopped(msg) from error

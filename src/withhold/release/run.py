@@ -265,8 +265,8 @@ def _refuse_altered(verification: Verification, sidecar: Sidecar) -> None:
         return
     first = verification.offenders[0]
     msg = (
-        f"the release {sidecar.destination} was changed after it was published, {len(verification.offenders)} "
-        f"findings: {first.name} {first.problem}. `withhold verify` names them all; delete the release to have it made "
-        f"again."
+        f"the release {sidecar.destination} was changed after it was published: {first.name} {first.problem}. "
+        f"`withhold verify` names all {len(verification.offenders)} findings. Move your own files elsewhere; to have "
+        f"the release made again, move it away as well."
     )
     raise InvalidInput(msg)

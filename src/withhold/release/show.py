@@ -3,6 +3,7 @@
 import difflib
 import functools
 import io
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,6 +109,9 @@ def _check(released: Sequence[Path], output: Path, count: int, magnify: float) -
         raise InvalidInput(msg)
     if not output.resolve().parent.is_dir():
         msg = f"the folder of {output} does not exist; create it first"
+        raise InvalidInput(msg)
+    if not os.access(output.resolve().parent, os.W_OK):
+        msg = f"the folder of {output} cannot be written to; name a place where it can"
         raise InvalidInput(msg)
 
 
