@@ -2,6 +2,7 @@ import errno
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -161,9 +162,10 @@ def succeeds(*command: str) -> bool:
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk takes root")
 def test_a_disk_that_is_really_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("withhold.release.run.check_room", lambda *_: None)
-    small = tmp_path / "small"
-    small.mkdir()
+    # Not below tmp_path: a later test session would clear that away under the mounted disk.
+    small = Path(tempfile.mkdtemp(prefix="withhold-small-disk-"))
     if os.system(f"mount -t tmpfs -o size=200k tmpfs {small} 2>/dev/null"):
+        small.rmdir()
         pytest.skip("mounting is not allowed here")
     try:
         source = class_folders(tmp_path / "in", per_class=4, side=96)
@@ -175,7 +177,8 @@ def test_a_disk_that_is_really_full(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert report.batches - finished == -(-report.crafted // 4)
         assert report.verification.passed
     finally:
-        os.system(f"umount {small}")
+        os.system(f"umount -l {small}")
+        small.rmdir()
 
 
 def test_a_released_file_damaged_before_publication_is_made_again(source: Path, tmp_path: Path) -> None:
