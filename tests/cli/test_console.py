@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from withhold.cli.console import Bars, Sentences, reporting
-from withhold.release.progress import SILENT
+from withhold.progress import SILENT
 
 
 def plain() -> tuple[Console, io.StringIO]:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from withhold.data.dataset import Entry, Writer
+from withhold.data.entries import Entries, list_entries
 from withhold.data.pixels import Picture, UnreadableImage
-from withhold.release.entries import Entries, list_entries
 
 
 class MemoryDataset:

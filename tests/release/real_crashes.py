@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.release.crashes import forget_fsync, survives
 
-from withhold.release.progress import Silent
+from withhold.progress import Silent
 from withhold.release.run import protect
 from withhold.release.settings import ProtectSettings
 from withhold.release.sidecar import Sidecar

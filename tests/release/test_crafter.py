@@ -9,6 +9,7 @@ from withhold.data.pixels import Picture
 from withhold.release.crafter import (
     EVERY_CLASS,
     OBJECTIVES,
+    PENALTIES,
     RULES,
     SCHEDULES,
     STARTS,
@@ -81,6 +82,63 @@ def test_every_combination_crafts_within_the_ball_and_lowers_its_loss(
     if (objective, form) != ("alignment", "decoupled"):  # that form lowers the inner product, not the cosine
         assert np.mean(crafted.losses) < np.mean(before.losses)
     assert (crafted.sign_agreement is None) == (objective == "class-targeted")
+
+
+@pytest.mark.parametrize("objective", ["error-maximising", "error-minimising", "gradient-norm"])
+def test_the_objectives_of_other_methods_lower_their_own_loss(objective: str) -> None:
+    network, labels = small_network(), torch.tensor(LABELS)
+    clean = torch.stack([torch.from_numpy(one.unit()) for one in PICTURES])
+
+    def own_loss(images: Tensor) -> float:
+        loss = nn.functional.cross_entropy(network(images), labels)
+        if objective == "gradient-norm":
+            return flat_gradient(loss, network).square().sum().sqrt().item()
+        return loss.item() if objective == "error-minimising" else -loss.item()
+
+    chosen = settings(objective=objective, steps=10, step_size=0.25, augment="none")
+    crafted = prepare_crafter([network], chosen, no_images, present=range(CLASSES))(PICTURES, LABELS, seed=1)
+    released = clean + torch.stack([torch.from_numpy(delta) for delta in crafted.deltas])
+    assert own_loss(released) < own_loss(clean)
+    assert np.mean(crafted.losses) == pytest.approx(own_loss(released), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_a_weight_lowers_its_penalty_and_leaves_the_reported_loss_the_objectives_own(name: str) -> None:
+    """Pictures of two sizes, so that some are padded; the weights make the penalty all that counts."""
+    pictures = [picture(12, 16), picture(16, 11, seed=1)]
+    chosen = settings(steps=10, schedule="linear")
+    measured, losses = [], []
+    for weight in (0.0, 1e4):
+        weighted = chosen.model_copy(update={name: weight})
+        crafter = prepare_crafter([small_network()], weighted, no_images, present=range(CLASSES), crop_size=8)
+        crafted = crafter(pictures, [0, 1], seed=0)
+        losses.append(np.mean(crafted.losses))
+        images, deltas = ([torch.from_numpy(one)[None] for one in some] for some in (
+            [one.unit() for one in pictures], crafted.deltas))  # fmt: skip
+        measured.append(sum(PENALTIES[name].losses(*pair).item() for pair in zip(images, deltas, strict=True)))
+    assert measured[1] < 0.5 * measured[0]
+    assert losses[0] < losses[1] < 10
+
+
+def test_a_padded_picture_is_penalised_as_if_it_were_alone() -> None:
+    """From no change and without random views nothing else depends on the company that a picture is in."""
+    chosen = settings(augment="none", start="zero", ssim=1e4)
+    crafter = prepare_crafter([small_network()], chosen, no_images, present=range(CLASSES), crop_size=8)
+    small, large = picture(16, 11, seed=1), picture(20, 20)
+    alone, beside = crafter([small], [1], seed=0).deltas[0], crafter([small, large], [1, 0], seed=0).deltas[0]
+    assert (np.abs(alone - beside) < 1e-6).mean() > 0.995
+
+
+def test_restarts_are_compared_with_the_penalty() -> None:
+    """Of two starts, one is far larger; a heavy weight on the norm keeps the smaller one of each image."""
+    found = []
+    for count in (1, 2, 3):
+        chosen = settings(restarts=count, steps=1, step_size=1e-6, l2=1e6)
+        crafted = prepare_crafter([small_network()], chosen, no_images, present=range(CLASSES))(PICTURES, LABELS, 3)
+        found.append([float((delta**2).sum()) for delta in crafted.deltas])
+    assert all(more <= fewer for fewer, more in zip(found[0], found[1], strict=True))
+    assert all(more <= fewer for fewer, more in zip(found[1], found[2], strict=True))
+    assert found[2] != found[0]
 
 
 def test_equal_seeds_give_equal_results_whatever_was_crafted_before() -> None:
@@ -177,6 +235,7 @@ def test_every_name_in_the_settings_has_its_entry_in_a_table() -> None:
     tables = {"objective": OBJECTIVES, "schedule": SCHEDULES, "optimizer": RULES, "start": STARTS}
     for field, table in tables.items():
         assert set(get_args(ProtectSettings.model_fields[field].annotation)) == set(table)
+    assert set(PENALTIES) <= set(ProtectSettings.model_fields)
 
 
 def test_padding_is_no_part_of_a_batch() -> None:

@@ -10,10 +10,10 @@ from tests.release.fakes import settings
 
 from withhold.data.open import open_dataset
 from withhold.errors import InvalidInput
+from withhold.progress import SILENT
 from withhold.release import plan as planning
 from withhold.release.environment import Environment
 from withhold.release.plan import NEIGHBOURS, PIXELS_PER_BATCH, SKIPPED, assign_batches, make_plan
-from withhold.release.progress import SILENT
 from withhold.release.scan import scan
 from withhold.release.stored_plan import load_plan, save_plan
 

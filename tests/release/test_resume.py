@@ -98,7 +98,7 @@ def test_another_version_does_not_resume_but_verifies(
 ) -> None:
     run(source, tmp_path / "done", settings(), make_uniform)
     interrupted(source, tmp_path / "out")
-    monkeypatch.setattr("withhold.__version__", "99")
+    monkeypatch.setattr("withhold.release.stored_plan.__version__", "99")
     with pytest.raises(InvalidInput, match="is now 99"):
         run(source, tmp_path / "out", settings(), never)
     assert run(source, tmp_path / "done", settings(), never).verification.passed

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from tests.release.fakes import CLASSES, Listener, settings
 
+from withhold.data import entries as listing
 from withhold.data.dataset import Entry
+from withhold.data.entries import Entries, list_entries, read_each, released_names
 from withhold.data.open import open_dataset
+from withhold.data.parallel import map_ahead
 from withhold.errors import InvalidInput, RunStopped
-from withhold.release import entries as listing
-from withhold.release.entries import Entries, list_entries, read_each, released_names
-from withhold.release.parallel import map_ahead
 from withhold.release.scan import check_classes, enumerate_some, scan
 
 

@@ -11,8 +11,11 @@ from withhold.errors import InvalidInput
 from withhold.networks.checkpoint import load, save
 from withhold.networks.choose import Sizes
 from withhold.networks.table import build
+from withhold.networks.training import Trained as Trained_
+from withhold.networks.training import TrainingData
 from withhold.release import surrogate
 from withhold.release.surrogate import Surrogate, near_chance, resolve
+from withhold.release.training_images import training_data
 
 SHORT: dict[str, Any] = {"device": "cpu", "epochs": 4}
 
@@ -216,6 +219,49 @@ def test_an_input_size_that_the_network_cannot_take_is_refused_before_training(t
     with pytest.raises(InvalidInput, match="multiple of 8; got 20"):
         resolved(tmp_path, dataset=dataset, architecture="vit", input_size=20)
     assert dataset.reads == []
+
+
+@pytest.mark.parametrize(("objective", "lower"), [("error-minimising", True), ("class-targeted", False)])
+def test_error_minimising_trains_on_batches_perturbed_to_lower_the_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str, lower: bool
+) -> None:
+    """Seen from inside the training: each batch against the clean one that the same draws give."""
+    asked: list[tuple[float, float]] = []
+    loss = nn.functional.cross_entropy
+
+    def look(network: nn.Module, data: TrainingData, *_: object, **__: object) -> Trained_:
+        clean = training_data(source, source.listing(), 16, "native")
+        network.train()
+        images, labels = next(data.epoch(8, torch.Generator().manual_seed(0)))
+        original, same = next(clean.epoch(8, torch.Generator().manual_seed(0)))
+        assert network.training
+        assert torch.equal(labels, same)
+        assert (images - original).abs().max() <= 16 / 255 + 1e-6
+        network.eval()
+        with torch.no_grad():
+            asked.append((loss(network(images), labels).item(), loss(network(original), labels).item()))
+        return Trained_(network, (), ({name: value.clone() for name, value in network.state_dict().items()},))
+
+    source, listener = stripes(16), Listener()
+    monkeypatch.setattr(surrogate, "train", look)
+    monkeypatch.setattr(listener, "finish", lambda: None)
+    found = resolved(tmp_path, dataset=source, reporter=listener, epochs=1, objective=objective, eps="16/255")
+    perturbed, clean = asked[0]
+    assert (perturbed < clean - 0.01) if lower else (perturbed == clean)
+    assert ("these images, perturbed at every step to lower its loss; it gets" in found.description) == lower
+    # Untrained, it guesses: that is expected of a min-min surrogate on clean images, and of no other.
+    assert any(said.startswith("Warning") for said in listener.said) != lower
+
+
+def test_given_weights_are_said_not_to_be_trained_for_error_minimising(tmp_path: Path) -> None:
+    listener = Listener()
+    network = build("resnet9", 2, input_size=16)
+    resolved(tmp_path, network=network, reporter=listener, objective="error-minimising")
+    assert listener.said[-1] == (
+        "For error-minimising a surrogate is trained on these images, perturbed at every step to lower its loss; this "
+        "one was not trained here and is used as it is."
+    )
+    assert any("classes are in another order" in said for said in listener.said)
 
 
 @pytest.fixture

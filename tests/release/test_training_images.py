@@ -3,11 +3,12 @@ import pytest
 import torch
 from tests.release.memory import MemoryDataset
 
+from withhold.data.arrays import as_it_is, stack_arrays
 from withhold.errors import RunStopped
 from withhold.networks.choose import Views
 from withhold.networks.tensor_data import TensorData
 from withhold.release import training_images
-from withhold.release.training_images import StreamedData, read_whole, sample, training_data
+from withhold.release.training_images import StreamedData, sample, training_data
 
 
 def flat(count: int, *, random_access: bool = True, channels: int = 3) -> MemoryDataset:
@@ -108,7 +109,7 @@ def test_grey_and_deep_pictures_become_8_bit_colour() -> None:
     grey = np.full((8, 8, 1), 7, np.uint8)
     deep = np.full((8, 8, 1), 257 * 9, np.uint16)
     dataset = MemoryDataset([grey, deep, np.full((8, 8, 3), 5, np.uint8)], [0, 1, 0], 2)
-    images, labels = read_whole(dataset, dataset.listing(), np.arange(3), 8)
+    images, labels = stack_arrays(dataset, dataset.listing(), 8, as_it_is)
     assert images.shape == (3, 8, 8, 3)
     assert images[:, 4, 4].tolist() == [[7, 7, 7], [9, 9, 9], [5, 5, 5]]
     assert labels.tolist() == [0, 1, 0]

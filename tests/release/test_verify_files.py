@@ -7,8 +7,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from tests.data.test_entries import webdataset
 from tests.release.fakes import class_folders, make_uniform, settings
-from tests.release.test_entries import webdataset
 
 from withhold.cli.verify import as_text
 from withhold.release.run import run

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from withhold.release.progress import SILENT, Reporter
+from withhold.progress import SILENT, Reporter
 
 
 class PaceColumn(ProgressColumn):

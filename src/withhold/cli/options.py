@@ -1,6 +1,6 @@
-"""The options of `protect`, made from the fields of its settings.
+"""The options of a command, made from the fields of its settings.
 
-A value comes from the command line, else from the configuration file, else from the default in `ProtectSettings`.
+A value comes from the command line, else from the configuration file, else from the default in the settings.
 """
 
 import difflib
@@ -13,38 +13,43 @@ from types import UnionType
 from typing import Annotated, Any, Optional, TypeVar, Union, get_args, get_origin
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from rich.markup import escape
 
 from withhold.errors import InvalidInput
-from withhold.release.settings import ProtectSettings
 
 Command = TypeVar("Command", bound=Callable[..., None])
+Settings = TypeVar("Settings", bound=BaseModel)
 
-TABLE = "protect"
-PANEL = r"Settings (also keys of the table \[protect] of a configuration file)"
-
-
-def with_settings(command: Command) -> Command:
-    """Replace the `**given` of a command by one option per field of `ProtectSettings`; each is None unless given."""
-    signature = inspect.signature(command)
-    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    generated = [_parameter(name, field) for name, field in ProtectSettings.model_fields.items()]
-    command.__signature__ = signature.replace(parameters=[*own, *generated])  # type: ignore[attr-defined]
-    return command
+TABLES = ("evaluate", "protect")
+"""Tables of a configuration file: the names of the commands that read one."""
 
 
-def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+def with_settings(model: type[BaseModel]) -> Callable[[Command], Command]:
+    """Replace the `**given` of a command by one option per field of its settings; each is None unless given."""
+
+    def decorate(command: Command) -> Command:
+        signature = inspect.signature(command)
+        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        panel = rf"Settings (also keys of the table \[{command.__name__}] of a configuration file)"
+        generated = [_parameter(name, field, panel) for name, field in model.model_fields.items()]
+        command.__signature__ = signature.replace(parameters=[*own, *generated])  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def _parameter(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
     parsed = _command_line_type(field.annotation)
     metavar = f"<{len(get_args(parsed))} numbers>" if get_origin(parsed) is tuple else None
-    option = typer.Option(help=_help(field), show_default=False, metavar=metavar, rich_help_panel=PANEL)
+    option = typer.Option(help=_help(field), show_default=False, metavar=metavar, rich_help_panel=panel)
     annotation = Annotated[Optional[parsed], option]  # type: ignore[valid-type] # noqa: UP045 - built at run time
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def _command_line_type(annotation: Any) -> Any:  # noqa: ANN401 - a type expression
-    """Translate a field's type into what the command line parses; `ProtectSettings` checks the value itself."""
+    """Translate a field's type into what the command line parses; the settings check the value themselves."""
     arguments = get_args(annotation)
     if get_origin(annotation) in (Union, UnionType):
         (annotation,) = (a for a in arguments if a is not type(None))
@@ -62,25 +67,28 @@ def _help(field: FieldInfo) -> str:
     return f"{escape(field.description or '')} [dim]{escape(f'[default: {default}]')}[/dim]"
 
 
-def read_settings(config: Path | None, given: Mapping[str, Any]) -> ProtectSettings:
+def read_settings(model: type[Settings], table: str, config: Path | None, given: Mapping[str, Any]) -> Settings:
     """Combine defaults, a configuration file and the options given on the command line, in rising order of precedence.
+
+    Args:
+        table: Of the file, named for the command.
 
     Raises:
         InvalidInput: The file is unreadable, names an unknown key, or a value is not allowed.
     """
     chosen = {name: value for name, value in given.items() if value is not None and value != []}
-    stored = {} if config is None else read_table(config)
+    stored = {} if config is None else read_table(config, table, list(model.model_fields))
     try:
-        return ProtectSettings(**{**stored, **chosen})
+        return model(**{**stored, **chosen})
     except ValidationError as error:
         raise InvalidInput("\n".join(_explain(e["loc"], e, config, chosen) for e in error.errors())) from None
 
 
-def read_table(config: Path) -> dict[str, Any]:
-    """Read the table [protect] of a TOML file; hyphens in keys may be written as on the command line.
+def read_table(config: Path, name: str, known: list[str]) -> dict[str, Any]:
+    """Read a table of a TOML file; hyphens in keys may be written as on the command line.
 
     Raises:
-        InvalidInput: The file is missing, is no TOML, or holds a key that `protect` does not know.
+        InvalidInput: The file is missing, is no TOML, or holds a key that the command does not know.
     """
     try:
         document = tomllib.loads(config.read_text(encoding="utf-8"))
@@ -90,13 +98,13 @@ def read_table(config: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         msg = f"{config} is no valid TOML: {error}"
         raise InvalidInput(msg) from None
-    _refuse_unknown(document, [TABLE], f"at the top of {config}; settings belong under [{TABLE}]")
-    table = document.get(TABLE, {})
+    _refuse_unknown(document, list(TABLES), f"at the top of {config}; settings belong under [{name}]")
+    table = document.get(name, {})
     if not isinstance(table, dict):
-        msg = f"{config}: {TABLE} must be a table, written [{TABLE}], got {table!r}"
+        msg = f"{config}: {name} must be a table, written [{name}], got {table!r}"
         raise InvalidInput(msg)
     stored = {key.replace("-", "_"): value for key, value in table.items()}
-    _refuse_unknown(stored, list(ProtectSettings.model_fields), f"in [{TABLE}] of {config}")
+    _refuse_unknown(stored, known, f"in [{name}] of {config}")
     return stored
 
 

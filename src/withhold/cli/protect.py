@@ -11,13 +11,14 @@ from withhold.cli.console import reporting
 from withhold.cli.options import read_settings, with_settings
 from withhold.cli.output import as_json, emit
 from withhold.cli.shared import Json, Quiet, Source
+from withhold.release.settings import ProtectSettings
 
 if TYPE_CHECKING:
     from withhold.release.dry_run import Estimate
     from withhold.release.run import ProtectReport
 
 
-@with_settings
+@with_settings(ProtectSettings)
 def protect(
     source: Source,
     destination: Annotated[Path, typer.Argument(help="Where the protected dataset goes; it appears when it is whole.")],
@@ -42,7 +43,7 @@ def protect(
 
     withhold protect train.parquet released/ --config withhold.toml --dry-run
     """
-    settings = read_settings(config, given)
+    settings = read_settings(ProtectSettings, "protect", config, given)
     from withhold.release import dry_run as planning  # noqa: PLC0415 - torch stays away from --help
     from withhold.release import run  # noqa: PLC0415
 

@@ -4,22 +4,35 @@ from withhold.craft.alignment import Alignment, mean_direction
 from withhold.craft.augment import Fixed, InColour, RandomResizedCrop, ShiftFlip, Unchanged
 from withhold.craft.ball import Linf
 from withhold.craft.folding import fold_batch_norm
+from withhold.craft.gradient_norm import GradientNorm
 from withhold.craft.loop import best_of, craft
-from withhold.craft.objectives import ClassTargeted, Ensemble, Objective, PerClass
+from withhold.craft.objectives import ClassTargeted, Ensemble, ErrorMaximising, ErrorMinimising, Objective, PerClass
+from withhold.craft.penalties import Dissimilarity, Penalties, Penalty, SquaredL2, TotalVariation, Unpadded
 from withhold.craft.steps import constant_steps, linear_steps, signed_adam, signed_gradient, stepwise_steps
+from withhold.craft.training_batches import CraftedData
 
 __all__ = [
     "Alignment",
     "ClassTargeted",
+    "CraftedData",
+    "Dissimilarity",
     "Ensemble",
+    "ErrorMaximising",
+    "ErrorMinimising",
     "Fixed",
+    "GradientNorm",
     "InColour",
     "Linf",
     "Objective",
+    "Penalties",
+    "Penalty",
     "PerClass",
     "RandomResizedCrop",
     "ShiftFlip",
+    "SquaredL2",
+    "TotalVariation",
     "Unchanged",
+    "Unpadded",
     "best_of",
     "constant_steps",
     "craft",

@@ -47,6 +47,12 @@ def inner(left: Direction, right: Direction) -> Tensor:
     return torch.stack([(a * b).sum() for a, b in zip(left, right, strict=True)]).sum()
 
 
+def length(direction: Direction) -> Tensor:
+    """Return the Euclidean norm over all parameters concatenated, kept above 0 so that one may divide by it."""
+    # An image that the network knows perfectly has no gradient at all; its slope is then 0 rather than not a number.
+    return inner(direction, direction).sqrt().clamp_min(torch.finfo(direction[0].dtype).tiny ** 0.5)
+
+
 def gradient(network: nn.Module, inputs: Tensor, labels: Tensor, loss: Loss = cross_entropy) -> Direction:
     """Return the gradient of the batch's mean loss in the parameters."""
     parameters = [parameter.detach().requires_grad_() for parameter in network.parameters()]
@@ -79,6 +85,21 @@ def mean_direction(
     return tuple(part / norm for part in total)
 
 
+def directional_rates(
+    network: nn.Module, inputs: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"], tangent: Direction
+) -> Float[Tensor, " b"]:
+    """Return <grad_w F_j, tangent>, the derivative of each image's loss along the tangent, by forward mode."""
+
+    def losses(parameters: dict[str, Tensor]) -> Tensor:
+        return cross_entropy(functional_call(network, parameters, (inputs,)), labels)
+
+    weights = _named(network, [parameter.detach() for parameter in network.parameters()])
+    # Fused attention has no forward-mode derivative; the plain formula has all of them.
+    with sdpa_kernel(SDPBackend.MATH), PlainFormulas():
+        rates: Tensor = jvp(losses, (weights,), (_named(network, tangent),))[1]
+    return rates
+
+
 def directional_slope(
     network: nn.Module, inputs: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"], tangent: Direction
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, "b c h w"]]:
@@ -91,7 +112,7 @@ def directional_slope(
         <grad_w F_j, tangent> of each image j, and the gradient of their mean in the inputs.
     """
     inputs = inputs.detach().requires_grad_()
-    rates = _rates(network, inputs, labels, tangent)
+    rates = directional_rates(network, inputs, labels, tangent)
     (slope,) = torch.autograd.grad(rates.mean(), inputs)
     return rates.detach(), slope
 
@@ -144,9 +165,9 @@ class Alignment:
 
     def losses(self, inputs: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Return 1 - <t, g_j> / |g| for each image j; their mean is the batch's 1 - cos."""
-        norm = _norm(gradient(self.network, inputs, labels))
+        norm = length(gradient(self.network, inputs, labels))
         with torch.no_grad():
-            return 1 - _rates(self.network, inputs, labels, self.direction) / norm
+            return 1 - directional_rates(self.network, inputs, labels, self.direction) / norm
 
     def sign_agreement(self, inputs: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> float:
         """Return the share of channel values on which joint and decoupled crafting step the same way."""
@@ -157,27 +178,9 @@ class Alignment:
     def _cosine_tangent(self, inputs: Tensor, labels: Tensor) -> Direction:
         """Return v with d cos = d<g, v> at this g: v = t / |g| - cos * g / |g|^2, held constant."""
         g = gradient(self.network, inputs, labels)
-        norm = _norm(g)
+        norm = length(g)
         cosine = inner(g, self.direction) / norm
         return tuple(t / norm - cosine * part / norm**2 for t, part in zip(self.direction, g, strict=True))
-
-
-def _norm(g: Direction) -> Tensor:
-    # An image that the network knows perfectly has no gradient at all; its slope is then 0 rather than not a number.
-    return inner(g, g).sqrt().clamp_min(torch.finfo(g[0].dtype).tiny ** 0.5)
-
-
-def _rates(network: nn.Module, inputs: Tensor, labels: Tensor, tangent: Direction) -> Tensor:
-    """Return the derivative of each image's loss along the tangent, by forward mode over the weights."""
-
-    def losses(parameters: dict[str, Tensor]) -> Tensor:
-        return cross_entropy(functional_call(network, parameters, (inputs,)), labels)
-
-    weights = _named(network, [parameter.detach() for parameter in network.parameters()])
-    # Fused attention has no forward-mode derivative; the plain formula has all of them.
-    with sdpa_kernel(SDPBackend.MATH), PlainFormulas():
-        rates: Tensor = jvp(losses, (weights,), (_named(network, tangent),))[1]
-    return rates
 
 
 def _named(network: nn.Module, values: Iterable[Tensor]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from withhold.craft.augment import Augmentation, Unchanged
 from withhold.craft.ball import Linf
 from withhold.craft.objectives import Objective
+from withhold.craft.penalties import Penalties, Penalty
 from withhold.craft.steps import Rule, Start, signed_gradient, uniform_start
 from withhold.errors import InvalidInput
 
@@ -24,6 +25,7 @@ def craft(
     rule: Rule = signed_gradient,
     start: Start = uniform_start,
     augment: Augmentation | None = None,
+    penalty: Penalty | None = None,
     region: Bool[Tensor, "b 1 h w"] | None = None,
 ) -> Float[Tensor, "b c h w"]:
     """Perturb a batch by projected descent on an objective (arXiv 2103.02683, section 3).
@@ -38,6 +40,7 @@ def craft(
         rule: How a slope becomes a step.
         start: Where in the ball to begin.
         augment: Views redrawn at each step; none if absent.
+        penalty: Lowered beside the objective, on the perturbation itself; none if absent.
         region: Where images may change at all; everywhere if absent.
 
     Returns:
@@ -47,7 +50,7 @@ def craft(
         InvalidInput: Images outside [0, 1] or not finite, labels of another length, or no steps.
     """
     _check(images, labels, step_sizes)
-    augment = augment or Unchanged()
+    augment, penalty = augment or Unchanged(), penalty or Penalties()
     bounds = ball.bounds(images, region)
     delta = start(bounds, generator)
     update = rule()
@@ -56,6 +59,7 @@ def craft(
         inputs = augment(images + delta, generator)
         slope_of_inputs = objective.slope(inputs.detach(), labels)
         (slope,) = torch.autograd.grad(inputs, delta, slope_of_inputs)
+        slope = slope + penalty.slope(images, delta.detach())
         delta = bounds.project(delta.detach() - step_size * update(slope))
     return delta
 

@@ -1,5 +1,6 @@
-"""What crafting minimises: the protocol, the first-order objective, and objectives made of others."""
+"""What crafting minimises: the protocol, first-order objectives, and objectives made of others."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -39,36 +40,77 @@ def frozen(network: nn.Module) -> nn.Module:
 
 
 @dataclass(frozen=True, eq=False)
-class ClassTargeted:
+class LossOfLogits(ABC):
+    """A first-order objective: a loss of the logits, differentiated in the inputs.
+
+    Attributes:
+        network: Surrogate in evaluation mode: images (b, c, h, w) in [0, 1] to logits (b, classes).
+    """
+
+    network: nn.Module
+
+    def __post_init__(self) -> None:
+        frozen(self.network)
+
+    @abstractmethod
+    def loss(self, logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Return the loss of each image, differentiable in the logits."""
+
+    def slope(self, inputs: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
+        """Return the gradient of the batch's mean loss in the inputs."""
+        inputs = inputs.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(self.loss(self.network(inputs), labels).mean(), inputs)
+        return slope
+
+    @torch.no_grad()
+    def losses(self, inputs: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Return the loss of each image, without gradients."""
+        return self.loss(self.network(inputs), labels)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassTargeted(LossOfLogits):
     """Cross-entropy towards another class: the image is to teach what `label + shift` looks like.
 
     First-order relative of alignment; Fowl et al., "Adversarial Examples Make Strong Poisons", arXiv 2106.10807.
 
     Attributes:
-        network: Surrogate in evaluation mode: images (b, c, h, w) in [0, 1] to logits (b, classes).
         shift: Distance from the label to the target, modulo the number of classes.
     """
 
-    network: nn.Module
     shift: int = 1
 
-    def __post_init__(self) -> None:
-        frozen(self.network)
-
-    def slope(self, inputs: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
-        """Return the gradient of the mean cross-entropy towards the target classes."""
-        inputs = inputs.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(self._cross_entropy(inputs, labels).mean(), inputs)
-        return slope
-
-    @torch.no_grad()
-    def losses(self, inputs: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Return each image's cross-entropy towards its target class."""
-        return self._cross_entropy(inputs, labels)
-
-    def _cross_entropy(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        logits = self.network(inputs)
+    def loss(self, logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Return the cross-entropy towards the target classes."""
         return F.cross_entropy(logits, (labels + self.shift) % logits.shape[1], reduction="none")
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorMaximising(LossOfLogits):
+    """Negated cross-entropy: the image is to look unlike its own class, whichever other it resembles.
+
+    Untargeted form of `ClassTargeted`, in the same paper; also the attack inside adversarial training (Madry et al.,
+    arXiv 1706.06083). The loss has no lower bound, and its gradient in the logits, onehot(y) - p, fades as 1 - p_y on
+    images that the network is sure of. Signed steps use its sign only, so a small gradient costs nothing; only where
+    1 - p_y underflows does an image stay where it started.
+    """
+
+    def loss(self, logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Return log p_y."""
+        return -F.cross_entropy(logits, labels, reduction="none")
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorMinimising(LossOfLogits):
+    """Cross-entropy of the true label: the image is to leave nothing to learn.
+
+    Huang et al., "Unlearnable Examples: Making Personal Data Unexploitable", arXiv 2101.04898. As published, the
+    surrogate is trained on images perturbed in the same way; see `CraftedData`.
+    """
+
+    def loss(self, logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Return -log p_y."""
+        return F.cross_entropy(logits, labels, reduction="none")
 
 
 @dataclass(frozen=True, eq=False)

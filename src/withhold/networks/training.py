@@ -1,7 +1,7 @@
-"""The training recipe of surrogates and victims: Nesterov momentum, a triangular learning rate, smoothed labels."""
+"""Training of surrogates and victims: a fast recipe of our own, and the field's reference recipe."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
@@ -14,6 +14,13 @@ from withhold.errors import InvalidInput, RunStopped
 from withhold.seeds import derive_seed
 
 StateDict = dict[str, Tensor]
+
+BeforeStep = Callable[[Sequence[nn.Parameter]], None]
+"""Called with the trained parameters when their gradients are there and the optimiser has not stepped yet."""
+
+
+class Diverged(RunStopped):
+    """Training ran into a loss that is not finite."""
 
 
 class TrainingData(Protocol):
@@ -32,7 +39,8 @@ class TrainingData(Protocol):
             generator: On the CPU; the only source of randomness.
 
         Yields:
-            Images (b, 1 or 3, side, side), float in [0, 1], and labels (b,), int64.
+            Images (b, 1 or 3, side, side), float in [0, 1], and labels: (b,), int64, or the share of each class,
+            (b, classes).
         """
         ...
 
@@ -41,9 +49,13 @@ class TrainingData(Protocol):
 class Recipe:
     """How a network is trained.
 
+    The defaults are the fast recipe; `reference_recipe` is the field's.
+
     Attributes:
-        lr: Peak of the learning rate; it rises linearly over the share `warmup` of all steps, then falls linearly to 0.
-        weight_decay: Applied to weight matrices and kernels only, not to biases and norms.
+        lr: Peak of the learning rate.
+        schedule: `triangle` rises linearly over the share `warmup` of all steps, then falls linearly to 0; `steps`
+            starts at the peak and divides by ten after 2/3 and 5/6 of the epochs.
+        weight_decay: Applied to weight matrices and kernels only, or to `all` parameters.
         label_smoothing: Share of each label spread evenly over all classes.
     """
 
@@ -52,7 +64,10 @@ class Recipe:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.1
     momentum: float = 0.9
+    nesterov: bool = True
     weight_decay: float = 1e-3
+    decayed: Literal["kernels", "all"] = "kernels"
+    schedule: Literal["triangle", "steps"] = "triangle"
     warmup: float = 0.25
     label_smoothing: float = 0.1
 
@@ -65,6 +80,31 @@ class Recipe:
                 f"label_smoothing in [0, 1); got {self}."
             )
             raise InvalidInput(msg)
+
+    def rate(self, step: int, steps: int) -> float:
+        """Return the learning rate of a step, in [0, steps), as a share of the peak.
+
+        >>> recipe = Recipe(schedule="steps")
+        >>> [round(recipe.rate(step, 120), 4) for step in (0, 79, 80, 100)]
+        [1.0, 1.0, 0.1, 0.01]
+        """
+        if self.schedule == "steps":
+            return float(0.1 ** sum(step >= share * steps for share in (2 / 3, 5 / 6)))
+        peak = self.warmup * steps
+        return min((step + 1) / (peak + 1), (steps - step) / (steps - peak))
+
+
+def reference_recipe(epochs: int = 120) -> Recipe:
+    """Return the recipe that most papers of the field train victims by."""
+    return Recipe(
+        epochs=epochs,
+        batch_size=128,
+        nesterov=False,
+        weight_decay=5e-4,
+        decayed="all",
+        schedule="steps",
+        label_smoothing=0.0,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +145,22 @@ def train(
     seed: int,
     device: torch.device,
     on_epoch: Callable[[EpochResult], None] | None = None,
+    before_step: BeforeStep | None = None,
     snapshots: int = 1,
+    compiled: bool = False,
 ) -> Trained:
     """Train a network in place; equal seeds, devices and thread counts give equal weights.
 
     Args:
         network: Classifier of pixels in [0, 1]; it is moved to the device.
+        on_epoch: Told of each finished epoch; it may put the network into evaluation mode.
+        before_step: May change the gradients.
         snapshots: State dicts to keep, at evenly spaced epochs.
+        compiled: Train through `torch.compile`.
 
     Raises:
         InvalidInput: More snapshots than epochs, or no images.
-        RunStopped: The loss is no longer finite.
+        Diverged: The loss is no longer finite.
     """
     if len(data) == 0 or not 1 <= snapshots <= recipe.epochs:
         msg = (
@@ -124,14 +169,15 @@ def train(
         )
         raise InvalidInput(msg)
     keep = {math.ceil(recipe.epochs * (index + 1) / snapshots) for index in range(snapshots)}
-    trainer = _Trainer(network, recipe, device, steps=recipe.epochs * math.ceil(len(data) / recipe.batch_size))
+    steps = recipe.epochs * math.ceil(len(data) / recipe.batch_size)
+    trainer = _Trainer(network, recipe, device, steps=steps, before_step=before_step, compiled=compiled)
     order = torch.Generator().manual_seed(derive_seed(seed, "training data"))
     history: list[EpochResult] = []
     kept: list[StateDict] = []
-    with _forked_randomness(device, derive_seed(seed, "dropout")), _deterministic_convolutions():
+    with reproducible(device, derive_seed(seed, "dropout")):
         for epoch in range(1, recipe.epochs + 1):
             loss, correct = trainer.epoch(data.epoch(recipe.batch_size, order))
-            history.append(EpochResult(epoch, _finite(loss, epoch), correct))
+            history.append(EpochResult(epoch, finite_loss(loss, epoch), correct))
             if epoch in keep:
                 kept.append({name: value.detach().cpu().clone() for name, value in network.state_dict().items()})
             if on_epoch is not None:
@@ -139,36 +185,39 @@ def train(
     return Trained(network.eval(), tuple(history), tuple(kept))
 
 
-def _finite(loss: float, epoch: int) -> float:
+def finite_loss(loss: float, epoch: int) -> float:
+    """Return the mean loss of an epoch.
+
+    Raises:
+        Diverged: It is not finite.
+    """
     if not math.isfinite(loss):
         msg = f"training diverged in epoch {epoch}: the loss is {loss}. Use a lower learning rate."
-        raise RunStopped(msg)
+        raise Diverged(msg)
     return loss
 
 
 class _Trainer:
     """A network with its optimiser and learning rate schedule."""
 
-    def __init__(self, network: nn.Module, recipe: Recipe, device: torch.device, *, steps: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        device: torch.device,
+        *,
+        steps: int,
+        before_step: BeforeStep | None,
+        compiled: bool,
+    ) -> None:
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.forward = torch.compile(self.network) if compiled else self.network
         self.device = device
         self.smoothing = recipe.label_smoothing
-        trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        groups = [
-            {"params": [p for p in trainable if p.ndim > 1], "weight_decay": recipe.weight_decay},
-            {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self.optimizer: torch.optim.Optimizer
-        if recipe.optimizer == "sgd":
-            self.optimizer = torch.optim.SGD(groups, recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
-        else:
-            self.optimizer = torch.optim.AdamW(groups, recipe.lr)
-        peak = recipe.warmup * steps
-
-        def triangle(step: int) -> float:
-            return min((step + 1) / (peak + 1), (steps - step) / (steps - peak))
-
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, triangle)
+        self.before_step = before_step
+        self.trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.optimizer = optimizer_for(self.trainable, recipe)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: recipe.rate(step, steps))
 
     def epoch(self, batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[float, float]:
         """Make one pass over the data; return the mean loss and the accuracy."""
@@ -180,23 +229,37 @@ class _Trainer:
             on_device = images.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
             targets = labels.to(self.device, non_blocking=True)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-                logits = self.network(on_device)
+                logits = self.forward(on_device)
             loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.smoothing)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            if self.before_step is not None:
+                self.before_step(self.trainable)
             self.optimizer.step()
             self.schedule.step()
             total += loss.detach() * len(labels)
-            correct += logits.detach().argmax(1).eq(targets).sum()
+            likeliest = targets if targets.ndim == 1 else targets.argmax(1)
+            correct += logits.detach().argmax(1).eq(likeliest).sum()
             count += len(labels)
         return total.item() / count, correct.item() / count
 
 
+def optimizer_for(parameters: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    """Build the optimiser of a recipe, at the peak of its learning rate."""
+    decayed = [p for p in parameters if p.ndim > 1 or recipe.decayed == "all"]
+    others = [p for p in parameters if not (p.ndim > 1 or recipe.decayed == "all")]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, recipe.lr)
+    nesterov = recipe.nesterov and recipe.momentum > 0
+    return torch.optim.SGD(groups, recipe.lr, momentum=recipe.momentum, nesterov=nesterov)
+
+
 @contextmanager
-def _forked_randomness(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed the generators that dropout draws from, and put them back afterwards."""
+def reproducible(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed the generators that dropout draws from, make convolutions deterministic, and put both back afterwards."""
     cuda = [torch.cuda.current_device() if device.index is None else device.index] if device.type == "cuda" else []
-    with torch.random.fork_rng(cuda):
+    with torch.random.fork_rng(cuda), _deterministic_convolutions():
         # Not torch.manual_seed: it would seed every device, also those that are not put back.
         torch.default_generator.manual_seed(seed)
         for index in cuda:

@@ -11,14 +11,14 @@ import safetensors
 from torch import nn
 
 from withhold.data.dataset import Dataset
+from withhold.data.entries import Entries
+from withhold.data.parallel import map_ahead
 from withhold.data.pixels import Picture
 from withhold.errors import InvalidInput
 from withhold.networks.checkpoint import KEY, load
 from withhold.networks.choose import Sizes
 from withhold.networks.table import build
 from withhold.release.crafter import EVERY_CLASS, GradientCrafter, Labelled, prepare_crafter
-from withhold.release.entries import Entries
-from withhold.release.parallel import map_ahead
 from withhold.release.plan import Plan
 from withhold.release.run import Materials
 from withhold.release.settings import ProtectSettings

@@ -16,6 +16,7 @@ from withhold.data.pixels import Picture
 from withhold.errors import InvalidInput
 from withhold.release.crafting import Crafted
 from withhold.release.settings import ProtectSettings
+from withhold.release.trained_on import CLEAN, MIN_MIN, TrainedOn
 from withhold.seeds import derive_seed
 
 SCHEDULES: Mapping[str, Callable[[float, int], tuple[float, ...]]] = {
@@ -25,6 +26,12 @@ SCHEDULES: Mapping[str, Callable[[float, int], tuple[float, ...]]] = {
 }
 RULES: Mapping[str, Rule] = {"pgd": craft.signed_gradient, "adam": craft.signed_adam}
 STARTS: Mapping[str, Start] = {"uniform": uniform_start, "normal": normal_start, "zero": zero_start}
+PENALTIES: Mapping[str, craft.Penalty] = {
+    "l2": craft.SquaredL2(),
+    "ssim": craft.Dissimilarity(),
+    "total_variation": craft.TotalVariation(),
+}
+"""By the name of their weight in the settings."""
 
 Labelled = tuple[Sequence[Picture], Sequence[int]]
 Clean = tuple[Tensor, Tensor]
@@ -32,8 +39,12 @@ EVERY_CLASS = -1
 """Key of a direction that all classes share."""
 
 
-def _class_targeted(network: nn.Module, *_: object) -> craft.Objective:
-    return craft.ClassTargeted(network)
+MakeObjective = Callable[[nn.Module, ProtectSettings, Mapping[int, Direction], Clean], craft.Objective]
+"""Network, settings, directions known beforehand and the clean batch, to an objective."""
+
+
+def _of_network(make: Callable[[nn.Module], craft.Objective]) -> MakeObjective:
+    return lambda network, *_: make(network)
 
 
 def _alignment(
@@ -45,9 +56,22 @@ def _alignment(
     return by_class.get(EVERY_CLASS) or craft.PerClass(by_class)
 
 
-MakeObjective = Callable[[nn.Module, ProtectSettings, Mapping[int, Direction], Clean], craft.Objective]
-OBJECTIVES: Mapping[str, MakeObjective] = {"class-targeted": _class_targeted, "alignment": _alignment}
-"""By name in the settings: network, settings, directions known beforehand and the clean batch to an objective."""
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What crafting minimises, and what a surrogate for it is trained on."""
+
+    objective: MakeObjective
+    trained_on: TrainedOn = CLEAN
+
+
+OBJECTIVES: Mapping[str, Method] = {
+    "class-targeted": Method(_of_network(craft.ClassTargeted)),
+    "alignment": Method(_alignment),
+    "error-maximising": Method(_of_network(craft.ErrorMaximising)),
+    "error-minimising": Method(_of_network(craft.ErrorMinimising), MIN_MIN),
+    "gradient-norm": Method(_of_network(craft.GradientNorm)),
+}
+"""By name in the settings."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +95,7 @@ class GradientCrafter:
         """Craft perturbations for pictures with equal channel counts and any sizes."""
         batch = Batch.of(pictures, labels, self.device)
         augment = self.augmentation(batch.extents)
-        objective = self._objective(batch, augment)
+        objective, penalty = self._objective(batch, augment), self._penalty(batch)
         settings, radius = self.settings, float(self.settings.eps)
 
         def craft_once(generator: torch.Generator) -> Tensor:
@@ -85,16 +109,20 @@ class GradientCrafter:
                 rule=RULES[settings.optimizer],
                 start=STARTS[settings.start],
                 augment=augment,
+                penalty=penalty,
                 region=batch.region,
             )
 
         def losses(delta: Tensor) -> Tensor:
             return objective.losses(augment.plain(batch.images + delta), batch.labels)
 
+        def penalised(delta: Tensor) -> Tensor:
+            return losses(delta) + penalty.losses(batch.images, delta)
+
         generators = [
             torch.Generator().manual_seed(derive_seed(seed, "restart", index)) for index in range(settings.restarts)
         ]
-        delta = craft.best_of(craft_once, losses, generators)
+        delta = craft.best_of(craft_once, penalised, generators)
         return self._report(batch, delta, losses(delta), augment)
 
     @property
@@ -112,13 +140,18 @@ class GradientCrafter:
         return craft.InColour(views)
 
     def _objective(self, batch: "Batch", augment: Augmentation) -> craft.Objective:
-        make = OBJECTIVES[self.settings.objective]
+        make = OBJECTIVES[self.settings.objective].objective
         clean = augment.plain(batch.images), batch.labels
         known = self.directions or ({},) * len(self.networks)
         members = [
             make(network, self.settings, each, clean) for network, each in zip(self.networks, known, strict=True)
         ]
         return members[0] if len(members) == 1 else craft.Ensemble(tuple(members))
+
+    def _penalty(self, batch: "Batch") -> craft.Penalty:
+        weights = {name: getattr(self.settings, name) for name in PENALTIES}
+        chosen = craft.Penalties(tuple((weight, PENALTIES[name]) for name, weight in weights.items() if weight))
+        return craft.Unpadded(chosen, batch.extents) if batch.region is not None and chosen.parts else chosen
 
     def _report(self, batch: "Batch", delta: Tensor, losses: Tensor, augment: Augmentation) -> Crafted:
         """Measure the crafted batch; the alignment of other objectives is that with the batch's own direction."""

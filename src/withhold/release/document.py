@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import withhold
 from withhold.data.atomic import write_atomic
 from withhold.data.pixels import parse_eps
 from withhold.errors import InvalidInput
+from withhold.version import __version__
 
 NAME = "release.json"
 
@@ -27,7 +27,7 @@ def write_document(folder: Path, document: ReleaseDocument) -> None:
     """Store the facts in a release."""
     content = {
         "tool": "withhold",
-        "version": withhold.__version__,
+        "version": __version__,
         "eps": str(document.eps),
         "images": document.images,
         "classes": document.classes,

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from withhold.data.entries import Entries
 from withhold.data.pixels import Picture, levels
+from withhold.progress import SILENT, Reporter
 from withhold.release.crafting import Crafted, Crafter
-from withhold.release.entries import Entries
 from withhold.release.environment import reproducing
 from withhold.release.preparing import Check, accept, open_to_release, plan_release
-from withhold.release.progress import SILENT, Reporter
 from withhold.release.run import DEFAULTS, Materials
 from withhold.release.settings import ProtectSettings
 from withhold.release.space import check_room, disk_bytes
@@ -213,6 +213,7 @@ def _untrained(work: Materials, sizes: "Sizes") -> "Surrogate":
 def _training_seconds(work: Materials, surrogate: "Surrogate") -> float:
     """Train a copy on some of the images for two epochs, and scale the second one to all images and all epochs."""
     from withhold.networks.training import recipe_for, train  # noqa: PLC0415
+    from withhold.release.crafter import OBJECTIVES  # noqa: PLC0415
     from withhold.release.training_images import training_data  # noqa: PLC0415
 
     network = copy.deepcopy(surrogate.networks[0])
@@ -220,7 +221,8 @@ def _training_seconds(work: Materials, surrogate: "Surrogate") -> float:
     entries = work.entries
     some = entries[:: max(1, len(entries) // TRAINED_IMAGES)]
     recipe = recipe_for(network.architecture, len(entries), epochs=work.settings.epochs)
-    data = training_data(work.dataset, some, network.input_size, surrogate.views)
+    clean = training_data(work.dataset, some, network.input_size, surrogate.views)
+    data = OBJECTIVES[work.settings.objective].trained_on.images(clean, network, work.settings)
     ends: list[float] = []  # the first epoch also pays for memory and compilation
 
     def note(_: object) -> None:

@@ -15,15 +15,15 @@ from itertools import repeat
 import numpy as np
 
 from withhold.data.dataset import Dataset, Entry, Writer
+from withhold.data.entries import Entries, Rows
+from withhold.data.parallel import THREADS
 from withhold.data.pixels import Picture, change
+from withhold.data.quality import psnr, ssim
 from withhold.errors import RunStopped
+from withhold.progress import Reporter
 from withhold.release.crafting import Crafted, Crafter
-from withhold.release.entries import Entries
 from withhold.release.manifest import save_record
-from withhold.release.parallel import THREADS
-from withhold.release.plan import Plan, Rows
-from withhold.release.progress import Reporter
-from withhold.release.quality import psnr, ssim
+from withhold.release.plan import Plan
 from withhold.release.sidecar import Sidecar
 from withhold.seeds import derive_seed
 

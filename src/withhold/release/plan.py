@@ -10,13 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-import withhold
 from withhold.data.dataset import Dataset
-from withhold.release.entries import Entries, moved_up, released_names
+from withhold.data.entries import Entries, Rows, moved_up, released_names
 from withhold.release.environment import Environment
 from withhold.release.scan import Scan
 from withhold.release.settings import ProtectSettings
 from withhold.seeds import derive_seed
+from withhold.version import __version__
 
 NEIGHBOURS = 4096
 """Images of one shard that are shuffled together where only neighbours are cheap to read."""
@@ -26,8 +26,6 @@ PIXELS_PER_BATCH = 1 << 24
 
 SKIPPED = -1
 """Batch number of an image that is left out because it cannot be read."""
-
-Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +49,7 @@ class Plan:
     settings: dict[str, Any]
     environment: Environment
     surrogate: str | None = None
-    version: str = withhold.__version__
+    version: str = __version__
 
     @property
     def batches(self) -> int:

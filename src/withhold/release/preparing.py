@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow.compute as pc
 
 from withhold.data.dataset import Dataset
+from withhold.data.entries import Entries
 from withhold.data.open import open_dataset
 from withhold.data.pixels import Picture
 from withhold.errors import InvalidInput
-from withhold.release.entries import Entries
+from withhold.progress import Reporter
 from withhold.release.environment import Environment
 from withhold.release.places import place_release
 from withhold.release.plan import Plan, make_plan
-from withhold.release.progress import Reporter
 from withhold.release.scan import check_classes, check_none_emptied, check_readable, enumerate_some, scan
 from withhold.release.settings import ProtectSettings
 from withhold.release.sidecar import Sidecar

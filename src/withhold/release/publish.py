@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 
 from withhold.data.atomic import DISK_FULL, sync_folder
 from withhold.errors import InvalidInput, RunStopped
+from withhold.progress import Reporter
 from withhold.release.document import ReleaseDocument, read_document
 from withhold.release.places import holds_files
 from withhold.release.plan import SKIPPED, Plan
-from withhold.release.progress import Reporter
 from withhold.release.sidecar import Sidecar
 from withhold.release.verify import Verification
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from withhold.data.dataset import Dataset, Entry
 from withhold.data.pixels import Picture, levels
 from withhold.errors import InvalidInput
+from withhold.progress import SILENT
 from withhold.release.building import build_crafter
 from withhold.release.crafting import Crafter
 from withhold.release.environment import reproducing
-from withhold.release.progress import SILENT
 from withhold.release.run import Materials
 from withhold.release.settings import ProtectSettings
 from withhold.release.sidecar import Sidecar

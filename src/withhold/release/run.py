@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from withhold.data.dataset import Dataset, Writer
+from withhold.data.entries import Entries
 from withhold.data.open import open_dataset
 from withhold.data.pixels import levels
 from withhold.errors import InvalidInput
+from withhold.progress import SILENT, Reporter
 from withhold.release.crafting import Crafter
 from withhold.release.document import ReleaseDocument, read_document, write_document
 from withhold.release.engine import Work, craft_batches
-from withhold.release.entries import Entries
 from withhold.release.environment import reproducing
 from withhold.release.manifest import Quality, read_quality, write_manifest
 from withhold.release.plan import Plan, settings_that_matter
 from withhold.release.preparing import Check, Opened, accept, open_to_release, plan_release
-from withhold.release.progress import SILENT, Reporter
 from withhold.release.publish import clear_partial, craft_again, publish, stopping_cleanly, was_published
 from withhold.release.settings import ProtectSettings
 from withhold.release.sidecar import Sidecar

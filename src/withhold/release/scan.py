@@ -10,11 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from withhold.data.dataset import Dataset
+from withhold.data.entries import Entries, Stored, list_entries, read_groups, refuse_failure
+from withhold.data.parallel import map_ahead
 from withhold.data.pixels import UnreadableImage
 from withhold.errors import InvalidInput
-from withhold.release.entries import Entries, Stored, list_entries, read_groups, refuse_failure
-from withhold.release.parallel import map_ahead
-from withhold.release.progress import Reporter
+from withhold.progress import Reporter
 
 _LOOK_TYPES: Mapping[str, pa.DataType] = {
     "width": pa.int32(),

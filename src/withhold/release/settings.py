@@ -18,9 +18,10 @@ class ProtectSettings(BaseModel):
     eps: Eps = Field(
         Fraction(8, 255), description="Largest change of any channel of any pixel, as a fraction of the range."
     )
-    objective: Literal["class-targeted", "alignment"] = Field(
+    objective: Literal["class-targeted", "alignment", "error-maximising", "error-minimising", "gradient-norm"] = Field(
         "class-targeted",
-        description="What is minimised: the loss towards another class, or 1 - cos of gradient alignment.",
+        description="What is minimised: the loss towards another class, or 1 - cos of gradient alignment; to compare "
+        "with other methods, minus the loss, the loss itself, or the norm of its gradient.",
     )
     direction: Literal["dataset", "batch", "class"] = Field(
         "dataset", description="Alignment only: images whose mean reverse cross-entropy gives the direction."
@@ -42,6 +43,13 @@ class ProtectSettings(BaseModel):
         "auto",
         description="Views redrawn at each step: flip with shifts by whole pixels or by any distance, or random "
         "resized crops; auto goes by the images' size.",
+    )
+    l2: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Weight of the squared l2 norm of the change, beside the objective."
+    )
+    ssim: float = Field(0.0, ge=0, allow_inf_nan=False, description="Weight of 1 - SSIM, beside the objective.")
+    total_variation: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Weight of the change's total variation, beside the objective."
     )
     batch_size: int = Field(256, ge=1, description="Images crafted together; part of what the joint form means.")
     surrogate: str | None = Field(

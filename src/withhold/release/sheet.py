@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from withhold.data.pixels import Picture, change
-from withhold.release.quality import psnr
+from withhold.data.quality import psnr
 
 CELL = 256
 GAP = 14

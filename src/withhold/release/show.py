@@ -17,11 +17,11 @@ from PIL import Image
 
 from withhold.data.atomic import write_atomic
 from withhold.data.dataset import Dataset, Entry
+from withhold.data.entries import Entries
 from withhold.data.open import open_dataset
+from withhold.data.pairing import Pairing, pair
 from withhold.data.pixels import Picture
 from withhold.errors import InvalidInput
-from withhold.release.entries import Entries
-from withhold.release.pairing import Pairing, pair
 from withhold.release.sheet import Row, draw_sheet
 from withhold.release.sidecar import Sidecar
 from withhold.release.stored_plan import load_plan

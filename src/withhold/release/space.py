@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from withhold.data.dataset import Dataset, Writer
+from withhold.data.entries import Entries, Rows
 from withhold.data.pixels import levels
 from withhold.errors import RunStopped
-from withhold.release.entries import Entries
-from withhold.release.plan import Plan, Rows
+from withhold.release.plan import Plan
 from withhold.release.settings import ProtectSettings
 from withhold.seeds import derive_seed
 

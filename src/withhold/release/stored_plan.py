@@ -12,16 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-import withhold
 from withhold.data.atomic import write_atomic
 from withhold.data.dataset import Dataset
+from withhold.data.entries import ENTRY, Entries, Stored, list_entries, read_groups, refuse_failure
+from withhold.data.parallel import map_ahead
 from withhold.errors import InvalidInput
-from withhold.release.entries import ENTRY, Entries, Stored, list_entries, read_groups, refuse_failure
+from withhold.progress import Reporter
 from withhold.release.environment import Environment
-from withhold.release.parallel import map_ahead
 from withhold.release.plan import Plan
-from withhold.release.progress import Reporter
 from withhold.release.scan import enumerate_some
+from withhold.version import __version__
 
 NAMED = 5
 
@@ -92,8 +92,8 @@ def check_same_computation(plan: Plan, environment: Environment, sidecar: Path) 
         InvalidInput: The version of Withhold or of PyTorch, or the type of device, is another one.
     """
     differing = plan.environment.differences(environment)
-    if plan.version != withhold.__version__:
-        differing.append(f"Withhold was version {plan.version} and is now {withhold.__version__}")
+    if plan.version != __version__:
+        differing.append(f"Withhold was version {plan.version} and is now {__version__}")
     _refuse_differing(differing, sidecar)
 
 

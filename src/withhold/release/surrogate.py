@@ -10,15 +10,17 @@ from torch import nn
 
 from withhold.data.atomic import write_atomic
 from withhold.data.dataset import Dataset
+from withhold.data.entries import Entries
 from withhold.errors import InvalidInput
 from withhold.networks.checkpoint import encode, load
 from withhold.networks.choose import Choice, Sizes, Views, choose, resolve_device
 from withhold.networks.table import EXTERNAL, Classifier, build, wrap
 from withhold.networks.training import EpochResult, accuracy, recipe_for, train
-from withhold.release.entries import Entries
-from withhold.release.progress import Reporter
+from withhold.progress import Reporter
+from withhold.release.crafter import OBJECTIVES
 from withhold.release.settings import ProtectSettings
 from withhold.release.space import check_room
+from withhold.release.trained_on import CLEAN
 from withhold.release.training_images import sample, training_data
 from withhold.seeds import derive_seed
 
@@ -119,6 +121,7 @@ class _Source:
         self.settings = settings
         self.sizes = sizes
         self.reporter = reporter
+        self.trained_on = OBJECTIVES[settings.objective].trained_on
         self.classes = len(dataset.classes)
         self.device = resolve_device(settings.device)
         self.choice: Choice = choose(sizes, self.device)
@@ -198,7 +201,8 @@ class _Source:
             f"{work} the surrogate {name} at {network.input_size} px on {len(self.entries):,} images of "
             f"{self.classes} classes for {recipe.epochs} epochs on {self.device.type}."
         )
-        data = training_data(self.dataset, self.entries, network.input_size, views)
+        clean = training_data(self.dataset, self.entries, network.input_size, views)
+        data = self.trained_on.images(clean, network, settings)
         self.reporter.start("Training the surrogate", recipe.epochs, "epochs")
 
         def advance(_: EpochResult) -> None:
@@ -212,7 +216,7 @@ class _Source:
         networks = [copy.deepcopy(network) for _ in result.snapshots]
         for each, state in zip(networks, result.snapshots, strict=True):
             each.load_state_dict(state)
-        return self._checked(networks, f"{name}, trained for {recipe.epochs} epochs on these images")
+        return self._checked(networks, f"{name}, trained for {recipe.epochs} epochs on {self.trained_on.description}")
 
     def _checked(
         self, networks: Sequence[Classifier], what: str, *, measured: float | None = None, foreign: bool = False
@@ -228,8 +232,14 @@ class _Source:
         count = min(MEASURED, len(self.entries))
         description = f"The surrogate is {what}; it gets {measured:.0%} of {count:,} of the images right."
         self.reporter.say(description)
-        if near_chance(measured, self.classes):
+        # What a network learned from perturbed images need not show on clean ones.
+        if near_chance(measured, self.classes) and (foreign or self.trained_on is CLEAN):
             self.reporter.say(_warning(self.classes, foreign=foreign))
+        if foreign and self.trained_on is not CLEAN:
+            self.reporter.say(
+                f"For {self.settings.objective} a surrogate is trained on {self.trained_on.description}; this one was "
+                "not trained here and is used as it is."
+            )
         if foreign and self.settings.snapshots > 1:
             self.reporter.say("Snapshots are taken of a surrogate's training only; this one was not trained here.")
         return Surrogate(tuple(networks), final.input_size, views, description, measured)

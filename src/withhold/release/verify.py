@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow.compute as pc
 
 from withhold.data.dataset import Dataset, Entry
+from withhold.data.entries import Entries, Stored, in_groups, is_readable, read_each, read_groups, size_of
 from withhold.data.listing import walk_hidden
 from withhold.data.open import open_dataset
+from withhold.data.pairing import Pairing, pair
+from withhold.data.parallel import map_ahead
 from withhold.data.pixels import Picture, UnreadableImage, change, levels
+from withhold.progress import SILENT, Reporter
 from withhold.release.document import NAME as DOCUMENT
 from withhold.release.document import ReleaseDocument, read_document
-from withhold.release.entries import Entries, Stored, in_groups, is_readable, read_each, read_groups, size_of
-from withhold.release.pairing import Pairing, pair
-from withhold.release.parallel import map_ahead
-from withhold.release.progress import SILENT, Reporter
 from withhold.release.scan import reason
 
 DEFAULT_EPS = Fraction(8, 255)

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from tests.release.fakes import make_uniform, pixels, png, settings
 
+from withhold.data.entries import in_groups, moved_up
 from withhold.data.open import open_dataset
-from withhold.release.entries import in_groups, moved_up
 from withhold.release.run import run
 from withhold.release.sidecar import Sidecar
 

@@ -7,7 +7,7 @@ from kornia.metrics import ssim as reference
 from tests.release.fakes import pixels
 
 from withhold.data.pixels import Picture
-from withhold.release.quality import psnr, ssim
+from withhold.data.quality import psnr, ssim
 
 
 def test_psnr_of_a_constant_change() -> None:

@@ -30,6 +30,9 @@ GROUP_IMAGES, GROUP_BYTES = 64, 8 << 20
 Stored = bytes | OSError | WithholdError
 """What reading one image gave: its bytes, or why there are none."""
 
+Rows = npt.NDArray[np.int64]
+"""Positions in a listing."""
+
 Item = TypeVar("Item")
 
 

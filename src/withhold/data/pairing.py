@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from withhold.data.dataset import Dataset
-from withhold.release.entries import (
+from withhold.data.entries import (
     Entries,
+    Rows,
     Stored,
     is_numbered,
     is_readable,
@@ -18,8 +19,7 @@ from withhold.release.entries import (
     read_groups,
     released_names,
 )
-from withhold.release.parallel import map_ahead
-from withhold.release.plan import Rows
+from withhold.data.parallel import map_ahead
 
 LOSSLESS = ("png", "webp")
 
