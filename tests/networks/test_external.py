@@ -1,6 +1,8 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -86,11 +88,66 @@ def test_transformers_name_that_does_not_exist(tmp_path: Path, monkeypatch: pyte
         build(f"transformers:{tmp_path / 'absent'}", 5)
 
 
+def test_untrained_transformers_classifier_has_the_shape_but_not_the_weights(saved_transformer: Path) -> None:
+    published = build(f"transformers:{saved_transformer}", 5)
+    one, same, other = (build(f"transformers-untrained:{saved_transformer}", 5, seed=seed) for seed in (1, 1, 2))
+    assert not one.ready
+    assert (one.mean, one.std, one.input_size) == (published.mean, published.std, published.input_size)
+    shapes = {name: value.shape for name, value in published.state_dict().items()}
+    assert {name: value.shape for name, value in one.state_dict().items()} == shapes
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
+    for network in (published, other):
+        assert not all(torch.equal(a, b) for a, b in zip(one.parameters(), network.parameters(), strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # by torch's own forward mode
+def test_untrained_transformers_classifier_needs_only_a_configuration(saved_transformer: Path) -> None:
+    for path in saved_transformer.iterdir():
+        if path.name != "config.json":
+            path.unlink()
+    network = build(f"transformers-untrained:{saved_transformer}", 3).eval()
+    assert network.mean == (0.485, 0.456, 0.406)
+    assert network(torch.rand(2, 3, 32, 32)).shape == (2, 3)
+    assert gradient_of_directional_derivative(network).isfinite().all()
+
+
+def test_untrained_transformers_classifier_of_a_model_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    network = build("transformers-untrained:mobilenet_v2", 3, input_size=64).eval()
+    assert network(torch.rand(1, 3, 64, 64)).shape == (1, 3)
+    assert not network.ready
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("no_such_type", "Unrecognized model identifier: no_such_type"),
+        ("bert", "Unrecognized configuration class"),
+        ("someone/never-fetched", "."),
+        ("absent/folder/somewhere", "."),
+        ("", "."),
+    ],
+)
+def test_untrained_transformers_name_that_does_not_fit(
+    name: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    expected = f"cannot build an image classifier from '{name}': .*{problem}.*Expected a folder with a config.json or a"
+    with pytest.raises(InvalidInput, match=expected) as caught:
+        build(f"transformers-untrained:{name}", 5)
+    assert len(str(caught.value)) < 600
+
+
 @pytest.mark.parametrize(("library", "extra"), [("timm", "zoo"), ("transformers", "hub")])
-def test_absent_library_names_the_install_command(library: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("weights", ["", "-untrained"])
+def test_absent_library_names_the_install_command(
+    library: str, extra: str, weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(InvalidInput, match=rf"pip install 'withhold\[{extra}\]'"):
-        build(f"{library}:resnet18", 5)
+        build(f"{library}{weights}:resnet18", 5)
 
 
 def test_timm_model_gets_a_head_of_the_right_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,3 +164,51 @@ def test_timm_model_gets_a_head_of_the_right_size(monkeypatch: pytest.MonkeyPatc
     assert network(torch.rand(1, 3, 64, 64)).shape == (1, 5)
     assert network.input_size == 224
     assert not network.ready
+
+
+def test_untrained_timm_model_has_weights_of_the_seed() -> None:
+    pytest.importorskip("timm", exc_type=ImportError)
+    one, same, other = (build("timm-untrained:resnet18", 5, seed=seed).eval() for seed in (1, 1, 2))
+    assert one(torch.rand(1, 3, 64, 64)).shape == (1, 5)
+    assert not one.ready
+    assert torch.equal(one.body.get_parameter("fc.weight"), same.body.get_parameter("fc.weight"))
+    assert not torch.equal(one.body.get_parameter("fc.weight"), other.body.get_parameter("fc.weight"))
+
+
+@pytest.fixture
+def stand_in_timm(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Replace timm, which cannot be imported everywhere, by one function; return the list of how it was called."""
+    calls: list[dict[str, Any]] = []
+
+    def create_model(name: str, **how: Any) -> nn.Module:  # noqa: ANN401 - whatever is passed is checked
+        calls.append(how)
+        if name == "absent":
+            msg = "Unknown model (absent)"
+            raise RuntimeError(msg)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(48, how["num_classes"]))
+        described = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2), "input_size": (3, 4, 4), "num_classes": 5}
+        model.pretrained_cfg = described  # type: ignore[assignment]
+        return model
+
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model))
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("prefix", "classes", "ready"), [("timm", 5, True), ("timm", 3, False), ("timm-untrained", 5, False)]
+)
+def test_timm_is_asked_for_weights_only_where_they_are_wanted(
+    stand_in_timm: list[dict[str, Any]], prefix: str, classes: int, ready: bool
+) -> None:
+    network = build(f"{prefix}:some", classes)
+    assert stand_in_timm == [{"pretrained": prefix == "timm", "num_classes": classes}]
+    assert network.ready is ready
+    assert (network.mean, network.input_size) == ((0.5, 0.5, 0.5), 4)
+
+
+@pytest.mark.usefixtures("stand_in_timm")
+@pytest.mark.parametrize(("prefix", "listing"), [("timm", "pretrained=True"), ("timm-untrained", "")])
+def test_timm_name_that_does_not_exist(prefix: str, listing: str) -> None:
+    expected = rf"timm cannot load 'absent': Unknown model \(absent\)\. `timm\.list_models\({listing}\)` names"
+    with pytest.raises(InvalidInput, match=expected):
+        build(f"{prefix}:absent", 5)

@@ -1,8 +1,10 @@
 """Networks from elsewhere: a function of the user's own, timm, transformers. Libraries are imported when asked for."""
 
 import importlib
+import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,12 @@ from withhold.errors import InvalidInput
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 IMAGENET_SIDE = 224
+
+LONGEST_REASON = 300
+"""Characters of a library's message; some list all the names that they know."""
+
+PLAIN = {"attn_implementation": "eager", "dtype": torch.float32}
+"""For transformers: its fused attention kernels can be differentiated neither forwards nor twice."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,20 +68,26 @@ def from_function(path: str, classes: int) -> Body:
 
 
 def from_timm(name: str, classes: int) -> Body:
-    """Load a pretrained timm model with a classification layer of the right size.
+    """Load a pretrained timm model with a classification layer of the right size."""
+    return _timm_body(name, classes, pretrained=True)
 
-    timm needs a torchvision that works with the installed torch; one that does not makes its import fail.
-    """
+
+def untrained_from_timm(name: str, classes: int) -> Body:
+    """Build a timm model with random weights; input size and channel statistics are those of its published ones."""
+    return _timm_body(name, classes, pretrained=False)
+
+
+def _timm_body(name: str, classes: int, *, pretrained: bool) -> Body:
+    # timm needs a torchvision that works with the installed torch; one that does not makes its import fail.
     try:
         import timm  # noqa: PLC0415
     except (ImportError, RuntimeError) as error:
         raise InvalidInput(_not_installed("timm", "zoo", error)) from error
     try:
-        model: Any = timm.create_model(name, pretrained=True, num_classes=classes)
+        model: Any = timm.create_model(name, pretrained=pretrained, num_classes=classes)
     except (RuntimeError, OSError, ValueError) as error:
-        msg = (
-            f"timm cannot load {name!r}: {_first_line(error)}. `timm.list_models(pretrained=True)` names what there is."
-        )
+        listing = "timm.list_models(pretrained=True)" if pretrained else "timm.list_models()"
+        msg = f"timm cannot load {name!r}: {_first_line(error)}. `{listing}` names what there is."
         raise InvalidInput(msg) from error
     config = model.pretrained_cfg
     return Body(
@@ -81,7 +95,7 @@ def from_timm(name: str, classes: int) -> Body:
         tuple(config.get("mean", IMAGENET_MEAN)),
         tuple(config.get("std", IMAGENET_STD)),
         int(config.get("input_size", (3, IMAGENET_SIDE, IMAGENET_SIDE))[-1]),
-        ready=config.get("num_classes") == classes,
+        ready=pretrained and config.get("num_classes") == classes,
     )
 
 
@@ -99,30 +113,61 @@ class Logits(nn.Module):
 
 
 def from_transformers(name: str, classes: int) -> Body:
-    """Load a transformers image classifier, by hub name or folder, with a classification layer of the right size.
-
-    Attention is the eager implementation: the fused kernels can be differentiated neither forwards nor twice.
-    """
-    try:
-        from transformers import AutoModelForImageClassification  # noqa: PLC0415
-    except (ImportError, RuntimeError) as error:
-        raise InvalidInput(_not_installed("transformers", "hub", error)) from error
-    load: Callable[..., Any] = AutoModelForImageClassification.from_pretrained
-    how = {"attn_implementation": "eager", "ignore_mismatched_sizes": True, "dtype": torch.float32}
+    """Load a transformers image classifier, by hub name or folder, with a classification layer of the right size."""
+    load: Callable[..., Any] = _transformers("AutoModelForImageClassification").from_pretrained
+    how = {**PLAIN, "ignore_mismatched_sizes": True, "output_loading_info": True}
     try:
         with _quiet_transformers():
-            model, report = load(name, num_labels=classes, output_loading_info=True, **how)
+            model, report = load(name, num_labels=classes, **how)
     except (OSError, ValueError, RuntimeError) as error:
         msg = f"transformers cannot load an image classifier from {name!r}: {_first_line(error)}."
         raise InvalidInput(msg) from error
-    pixels = _preprocessing(name)
+    ready = not report["missing_keys"] and not report["mismatched_keys"]
+    return _transformers_body(model, _preprocessing(name), ready=ready)
+
+
+def untrained_from_transformers(name: str, classes: int) -> Body:
+    """Build a transformers image classifier with random weights.
+
+    Its shape is that of a folder's `config.json`, or the default of a model type. Nothing is downloaded: a hub name
+    works only where its configuration has been fetched before.
+    """
+    classifier = _transformers("AutoModelForImageClassification")
+    try:
+        with _quiet_transformers():
+            model = classifier.from_config(_configuration(name, classes), **PLAIN)
+    except (OSError, ValueError, RuntimeError) as error:
+        msg = (
+            f"transformers cannot build an image classifier from {name!r}: {_first_line(error)}. "
+            "Expected a folder with a config.json or a model type such as vit, resnet or convnext."
+        )
+        raise InvalidInput(msg) from error
+    return _transformers_body(model, _preprocessing(name, local_files_only=True), ready=False)
+
+
+def _configuration(name: str, classes: int) -> Any:  # noqa: ANN401 - untyped library
+    configurations = _transformers("AutoConfig")
+    if re.fullmatch(r"[\w-]+", name) and not Path(name).is_dir():
+        return configurations.for_model(name, num_labels=classes)
+    return configurations.from_pretrained(name, num_labels=classes, local_files_only=True)
+
+
+def _transformers_body(model: Any, pixels: Mapping[str, Any], *, ready: bool) -> Body:  # noqa: ANN401 - untyped library
     return Body(
         Logits(model),
         _three(pixels.get("image_mean"), IMAGENET_MEAN),
         _three(pixels.get("image_std"), IMAGENET_STD),
         _side(pixels.get("crop_size")) or _side(pixels.get("size")) or _side(getattr(model.config, "image_size", None)),
-        ready=not report["missing_keys"] and not report["mismatched_keys"],
+        ready,
     )
+
+
+def _transformers(name: str) -> Any:  # noqa: ANN401 - untyped library
+    """Import a class of transformers; it imports its own modules when a class is asked for."""
+    try:
+        return getattr(importlib.import_module("transformers"), name)
+    except (ImportError, RuntimeError) as error:
+        raise InvalidInput(_not_installed("transformers", "hub", error)) from error
 
 
 @contextmanager
@@ -141,14 +186,14 @@ def _quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _preprocessing(name: str) -> dict[str, Any]:
+def _preprocessing(name: str, *, local_files_only: bool = False) -> dict[str, Any]:
     from transformers.image_processing_base import ImageProcessingMixin  # noqa: PLC0415
 
     try:
-        found: dict[str, Any] = ImageProcessingMixin.get_image_processor_dict(name)[0]
+        found, _ = ImageProcessingMixin.get_image_processor_dict(name, local_files_only=local_files_only)
     except (OSError, ValueError):
         return {}
-    return found
+    return dict(found)
 
 
 def _three(values: Sequence[float] | None, otherwise: tuple[float, ...]) -> tuple[float, ...]:
@@ -171,4 +216,5 @@ def _not_installed(library: str, extra: str, error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return textwrap.shorten(line, LONGEST_REASON, placeholder=" ...").rstrip(".")

@@ -1,19 +1,33 @@
 """All networks by name, built the same way: pixels in [0, 1] go in, logits come out."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from withhold.errors import InvalidInput
-from withhold.networks.external import IMAGENET_MEAN, IMAGENET_STD, Body, from_function, from_timm, from_transformers
+from withhold.networks.densenet import DenseNet
+from withhold.networks.external import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Body,
+    from_function,
+    from_timm,
+    from_transformers,
+    untrained_from_timm,
+    untrained_from_transformers,
+)
+from withhold.networks.googlenet import GoogLeNet
+from withhold.networks.mobilenet import MobileNetV2
 from withhold.networks.normalise import Normalise
 from withhold.networks.resnet import CifarResNet, ResNet, ResNet9, Stem
+from withhold.networks.vgg import VGG
 from withhold.networks.vit import VisionTransformer
 from withhold.seeds import derive_seed
 
 LARGEST_FULL_RESOLUTION = 96
-"""Up to this side a ResNet's first layer keeps the resolution; above it the ImageNet stem reduces it by four."""
+"""Up to this side a network's first layer keeps the resolution; above it the ImageNet stem reduces it."""
 
 
 class Classifier(nn.Module):
@@ -23,6 +37,7 @@ class Classifier(nn.Module):
         architecture: Name that `build` knows, or a description of a network that was given as an object.
         input_size: Side of the square images it is meant for.
         ready: Its weights fit its classes already, so it needs no training.
+        head_only: Only its classification layer is trained; see `withhold.networks.head.train_head_only`.
     """
 
     def __init__(self, architecture: str, classes: int, input_size: int, body: Body) -> None:
@@ -31,6 +46,7 @@ class Classifier(nn.Module):
         self.classes = classes
         self.input_size = input_size
         self.ready = body.ready
+        self.head_only = False
         self.mean, self.std = body.mean, body.std
         self.normalise = Normalise(body.mean, body.std)
         self.body = body.module
@@ -39,6 +55,10 @@ class Classifier(nn.Module):
         """Map images (b, 1 or 3, h, w) in [0, 1] to logits (b, classes)."""
         logits: Tensor = self.body(self.normalise(images))
         return logits
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training mode or back; with `head_only` it stays in evaluation mode, or its norms would learn."""
+        return super().train(mode and not self.head_only)
 
 
 def _stem(input_size: int) -> Stem:
@@ -53,12 +73,22 @@ ARCHITECTURES: Mapping[str, Callable[[int, int], nn.Module]] = {
     "resnet18": lambda classes, side: ResNet(classes, (2, 2, 2, 2), stem=_stem(side)),
     "resnet34": lambda classes, side: ResNet(classes, (3, 4, 6, 3), stem=_stem(side)),
     "resnet20": lambda classes, _: CifarResNet(classes, blocks=3),
+    "vgg19": lambda classes, _: VGG(classes),
+    "googlenet": lambda classes, side: GoogLeNet(classes, stem=_stem(side)),
+    "densenet121": lambda classes, side: DenseNet(classes, stem=_stem(side)),
+    "mobilenetv2": lambda classes, side: MobileNetV2(classes, stem=_stem(side)),
     "vit": VisionTransformer,
 }
 """Built-in networks: name -> builder(classes, input size)."""
 
 EXTERNAL: Mapping[str, Callable[[str, int], Body]] = {"timm": from_timm, "transformers": from_transformers}
 """Libraries of pretrained networks: prefix -> loader(name, classes)."""
+
+UNTRAINED: Mapping[str, Callable[[str, int], Body]] = {
+    "timm-untrained": untrained_from_timm,
+    "transformers-untrained": untrained_from_transformers,
+}
+"""The same libraries' architectures with random weights: prefix -> builder(name, classes)."""
 
 
 def build(
@@ -75,6 +105,8 @@ def build(
 
     Args:
         name: A built-in name, `timm:NAME`, `transformers:NAME_OR_FOLDER`, or `module:function` for one's own.
+            `timm-untrained:NAME` and `transformers-untrained:NAME_OR_CONFIG_FOLDER` begin with random weights and
+            download nothing; there transformers takes the name of a model type, such as vit, or a folder.
         input_size: Side of the images; if absent what the source says.
         default_size: Side where neither `input_size` nor the source says one.
         mean: Channel means in [0, 1]; if absent what the source says. Built-in networks take ImageNet's.
@@ -117,12 +149,14 @@ def _body(name: str, classes: int, input_size: int) -> Body:
     if name in ARCHITECTURES:
         return Body(ARCHITECTURES[name](classes, input_size), IMAGENET_MEAN, IMAGENET_STD, None)
     library, colon, rest = name.partition(":")
-    if colon and library in EXTERNAL:
-        return EXTERNAL[library](rest, classes)
+    load = EXTERNAL.get(library) or UNTRAINED.get(library)
+    if colon and load is not None:
+        return load(rest, classes)
     if colon:
         return from_function(name, classes)
     msg = (
         f"unknown architecture {name!r}. Built in are {', '.join(ARCHITECTURES)}; "
-        "others are named timm:NAME, transformers:NAME_OR_FOLDER or module:function."
+        "others are named timm:NAME, transformers:NAME_OR_FOLDER (timm-untrained:NAME and transformers-untrained:NAME "
+        "for random weights) or module:function."
     )
     raise InvalidInput(msg)
