@@ -29,10 +29,16 @@ def test_importing_withhold_does_not_import_torch() -> None:
 
 
 def test_settings_and_errors_need_no_torch() -> None:
-    code = "import sys; from withhold import ProtectSettings, WithholdError; print('torch' in sys.modules)"
+    names = "EvaluateSettings, ProtectSettings, WithholdError"
+    code = f"import sys; from withhold import {names}; print('torch' in sys.modules)"
     assert in_a_fresh_interpreter(code) == "False\n"
 
 
 def test_craft_is_the_tensor_package_whatever_was_imported_before() -> None:
-    code = "import withhold.craft.loop; from withhold import craft, Linf; print(craft.craft.__name__, Linf.__name__)"
+    code = "import withhold.craft.loop; from withhold import craft; print(craft.craft.__name__, craft.Linf.__name__)"
     assert in_a_fresh_interpreter(code) == "craft Linf\n"
+
+
+def test_evaluate_is_the_function_whatever_was_imported_before() -> None:
+    code = "import withhold.evaluation.run; from withhold import evaluate; print(evaluate.__module__)"
+    assert in_a_fresh_interpreter(code) == "withhold.evaluation.run\n"

@@ -1,10 +1,11 @@
 """Publish your images; withhold their training value.
 
     from pathlib import Path
-    from withhold import ProtectSettings, protect, verify
+    from withhold import evaluate, protect, verify
 
-    protect(Path("photos"), Path("released"), ProtectSettings())
+    protect(Path("photos"), Path("released"))
     verify(Path("photos"), Path("released"))
+    evaluate(Path("photos"), Path("released"), Path("test-photos"), Path("report"))
 
 The crafting core works alone, on tensors:
 
@@ -14,38 +15,35 @@ The crafting core works alone, on tensors:
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from withhold.version import __version__
+
 if TYPE_CHECKING:
     from withhold import craft
-    from withhold.craft import Alignment as Alignment
-    from withhold.craft import ClassTargeted as ClassTargeted
-    from withhold.craft import Linf as Linf
     from withhold.errors import WithholdError as WithholdError
+    from withhold.evaluation.run import evaluate as evaluate
+    from withhold.evaluation.settings import EvaluateSettings as EvaluateSettings
     from withhold.release.run import protect as protect
     from withhold.release.settings import ProtectSettings as ProtectSettings
     from withhold.release.show import show as show
     from withhold.release.verify import verify as verify
 
-__version__ = "0.1.0"
-
 __all__ = [
-    "Alignment",
-    "ClassTargeted",
-    "Linf",
+    "EvaluateSettings",
     "ProtectSettings",
     "WithholdError",
     "__version__",
     "craft",
+    "evaluate",
     "protect",
     "show",
     "verify",
 ]
 
 _HOMES = {
-    "Alignment": "withhold.craft",
-    "ClassTargeted": "withhold.craft",
-    "Linf": "withhold.craft",
+    "EvaluateSettings": "withhold.evaluation.settings",
     "ProtectSettings": "withhold.release.settings",
     "WithholdError": "withhold.errors",
+    "evaluate": "withhold.evaluation.run",
     "protect": "withhold.release.run",
     "show": "withhold.release.show",
     "verify": "withhold.release.verify",

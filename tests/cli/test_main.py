@@ -12,15 +12,15 @@ from typer.testing import CliRunner, Result
 import withhold
 from withhold.cli.main import app
 from withhold.errors import InvalidInput, RunStopped
+from withhold.progress import Reporter
 from withhold.release import run, show
 from withhold.release import verify as verification
 from withhold.release.manifest import Quality
-from withhold.release.progress import Reporter
 from withhold.release.run import ProtectReport
 from withhold.release.settings import ProtectSettings
 from withhold.release.verify import Offender, Verification
 
-COMMANDS = ["protect", "verify", "show", "demo"]
+COMMANDS = ["protect", "verify", "show", "evaluate", "demo"]
 PASSED = Verification(8, 8, (), (), 8.0, 8, Fraction(8, 255), "release.json")
 
 

@@ -70,6 +70,7 @@ def as_table(result: "Demonstration") -> str:
         f"Verified  {result.checked} images, largest change {result.largest_change:g} levels: {verified}",
         f"Release   {result.released}",
         f"Picture   {result.picture}",
+        f"Report    {result.report}",
         f"Time      {sum(result.seconds.values()):.0f} s on {result.threads} threads ({parts})",
     ]
     return "\n".join(lines)

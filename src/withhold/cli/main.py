@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 import withhold
 from withhold.cli.console import complain
 from withhold.cli.demo import demo
+from withhold.cli.evaluate import evaluate
 from withhold.cli.output import discard_output
 from withhold.cli.protect import protect
 from withhold.cli.show import show
@@ -50,7 +51,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (protect, verify, show, demo):
+for command in (protect, verify, show, evaluate, demo):
     app.command(epilog=EXIT_CODES)(command)
 
 

@@ -1,0 +1,70 @@
+"""How long the trainings of an evaluation will take, from a short probe of each network."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from withhold.evaluation.countermeasures.table import find
+from withhold.evaluation.results import Cell
+from withhold.evaluation.training import Harness
+from withhold.networks.table import build
+from withhold.networks.tensor_data import TensorData
+from withhold.networks.training import as_unit, train
+
+PROBED = 2
+"""Batches that are timed, after one that is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Seconds that are left, about.
+
+    >>> str(Estimate(42)), str(Estimate(600)), str(Estimate(9000))
+    ('42 s', '10 min', '2 h 30 min')
+    """
+
+    seconds: float
+
+    def __str__(self) -> str:
+        """Write it for people."""
+        if self.seconds < 60:  # noqa: PLR2004 - a minute
+            return f"{math.ceil(self.seconds)} s"
+        hours, minutes = divmod(math.ceil(self.seconds / 60), 60)
+        return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def estimate(cells: Sequence[Cell], harness: Harness, jobs: int) -> Estimate:
+    """Estimate the wall time of some cells, each countermeasure at the cost it states."""
+    probes = {network: _probe(network, harness) for network in dict.fromkeys(cell.network for cell in cells)}
+    images, tested = len(harness.sets.original), len(harness.sets.test)
+    total = 0.0
+    for cell in cells:
+        training, testing = probes[cell.network]
+        epochs = harness.recipe(cell.network, images).epochs
+        total += epochs * (images * training * find(cell.countermeasure).cost + tested * testing)
+    return Estimate(total / jobs)
+
+
+def _probe(name: str, harness: Harness) -> tuple[float, float]:
+    """Time training and testing of one image each, in seconds."""
+    sets, device = harness.sets, harness.device
+    network = build(name, len(sets.classes), input_size=sets.side)
+    recipe = replace(harness.recipe(name, len(sets.original)), epochs=1)
+    # Test images have the networks' size; their labels and pixels do not matter to the time.
+    some = sets.test.take(torch.arange(recipe.batch_size * PROBED) % len(sets.test))
+
+    def seconds(count: int) -> float:
+        part = some.take(torch.arange(count))
+        began = time.perf_counter()
+        train(network, TensorData(part.images, part.labels, network.classes), recipe, seed=0, device=device)
+        return time.perf_counter() - began
+
+    seconds(recipe.batch_size)
+    training = seconds(len(some)) / len(some)
+    began = time.perf_counter()
+    with torch.inference_mode():
+        network(as_unit(some.images).to(device)).argmax(1).cpu()
+    return training, (time.perf_counter() - began) / len(some)
