@@ -4,17 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from withhold.cli.main import app
+from withhold.data.open import open_dataset
 from withhold.data.pixels import Picture, encode
 from withhold.demo import Size, photographs, run
-from withhold.demo.competitor import Competitor, with_noise
-from withhold.demo.images import TEST, TRAIN, images_of, load, write_folders
+from withhold.demo.images import TEST, TRAIN, images_of, write_folders
 from withhold.demo.photographs import PATCH, PHOTOGRAPHS, TILE, held_out_tiles, photograph_patches
 from withhold.errors import InvalidInput
-from withhold.release.progress import SILENT
 
 TINY = Size(images=4, test_images=3, epochs=1, steps=2)
 
@@ -80,10 +78,18 @@ def test_without_scikit_image_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
 def test_written_folders_are_read_back_exactly(tmp_path: Path) -> None:
     patches = list(photograph_patches(2, 1, seed=0))
     write_folders(patches, {TRAIN: tmp_path / TRAIN, TEST: tmp_path / TEST})
-    images, labels = load(tmp_path / TRAIN)
-    expected = [patch.levels for patch in patches if patch.split == TRAIN]
-    assert (images.permute(0, 2, 3, 1).numpy() == np.stack(expected)).all()
-    assert labels.tolist() == [label for label in range(len(PHOTOGRAPHS)) for _ in range(2)]
+    dataset = open_dataset(tmp_path / TRAIN)
+    entries = list(dataset.entries())
+    read = [dataset.decode(stored).levels for stored in dataset.read(entries)]
+    assert np.array_equal(np.stack(read), np.stack([patch.levels for patch in patches if patch.split == TRAIN]))
+    assert [entry.label for entry in entries] == [label for label in range(len(PHOTOGRAPHS)) for _ in range(2)]
+
+
+def test_no_patch_is_flat_and_no_test_patch_is_a_training_patch() -> None:
+    patches = list(photograph_patches(100, 50, seed=0))
+    assert min(patch.levels.std() for patch in patches) >= photographs.FLAT
+    known = {patch.levels.tobytes() for patch in patches if patch.split == TRAIN}
+    assert not any(patch.levels.tobytes() in known for patch in patches if patch.split == TEST)
 
 
 def dataset_on_disk(root: Path, splits: tuple[str, ...]) -> Path:
@@ -106,25 +112,6 @@ def test_a_dataset_without_test_split_is_refused(tmp_path: Path) -> None:
         list(images_of(dataset_on_disk(tmp_path, ("train",)), per_class=2))
 
 
-def test_noise_has_exactly_the_size_of_the_bound_within_the_range() -> None:
-    images = torch.full((4, 3, 8, 8), 100, dtype=torch.uint8)
-    noisy = with_noise(images, 8, seed=0)
-    assert set(noisy.flatten().tolist()) == {92, 108}
-    assert (noisy == with_noise(images, 8, seed=0)).all()
-    white = torch.full((1, 3, 8, 8), 255, dtype=torch.uint8)
-    assert set(with_noise(white, 8, seed=0).flatten().tolist()) == {247, 255}
-
-
-def test_a_competitor_learns_what_can_be_learnt_and_nothing_else() -> None:
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(128) % 2
-    dark_and_light = (80 + 90 * labels).view(-1, 1, 1, 1) + torch.randint(0, 40, (128, 3, 8, 8), generator=generator)
-    images = dark_and_light.to(torch.uint8)
-    competitor = Competitor(images, labels, epochs=15, seed=1, reporter=SILENT)
-    assert competitor.accuracy_from(images, labels) > 0.95
-    assert competitor.accuracy_from(images, 1 - labels) < 0.05
-
-
 def test_the_whole_demonstration_in_miniature(tmp_path: Path) -> None:
     output = tmp_path / "demo"
     result = run.demonstrate(output, size=TINY)
@@ -134,6 +121,7 @@ def test_the_whole_demonstration_in_miniature(tmp_path: Path) -> None:
     for measured in (result.from_original, result.from_released, result.from_noise):
         assert 0 <= measured <= 1
     assert Path(result.picture).is_file()
+    assert "<html" in Path(result.report).read_text()
     assert json.loads((output / run.RESULT).read_text())["settings"]["eps"] == "8/255"
     assert len(list((output / "released").rglob("*.png"))) == 40
     again = run.demonstrate(output, size=TINY)
@@ -169,6 +157,7 @@ def test_the_table_states_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> 
         largest_change=8.0,
         released="demo/released",
         picture="demo/before-after.png",
+        report="demo/report/index.html",
         settings={"eps": "8/255", "objective": "class-targeted", "steps": 40, "epochs": 16, "seed": 0},
         threads=2,
         seconds={"protect": 60.0, "verify": 1.0},
@@ -185,6 +174,7 @@ def test_the_table_states_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> 
         "8/255",
         "61 s",
         "demo/before-after.png",
+        "demo/report/index.html",
     ):
         assert words in told.stdout
     document = json.loads(CliRunner().invoke(app, ["demo", "--json"]).stdout)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from withhold.data.open import open_dataset
 from withhold.data.pixels import Picture, encode
@@ -52,16 +50,3 @@ def write_folders(images: Iterable[Labelled], folders: dict[str, Path]) -> None:
         path = folders[image.split] / image.label / f"{image.name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode(Picture(image.levels), "png"))
-
-
-def load(root: Path) -> tuple[Tensor, Tensor]:
-    """Read a dataset of equally large colour images.
-
-    Returns:
-        Images (n, c, h, w), uint8, and labels (n,), int64.
-    """
-    dataset = open_dataset(root)
-    entries = list(dataset.entries())
-    pixels = np.stack([dataset.decode(stored).levels for stored in dataset.read(entries)])
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-    return images, torch.tensor([entry.label for entry in entries])

@@ -1,6 +1,7 @@
 """A real labelled image set that needs no download: patches of the photographs that come inside scikit-image."""
 
 import importlib.util
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,9 @@ TILE = 64
 EDGE = 2
 """Pixels at a tile's edge that no patch touches, so that patches of neighbouring tiles are apart."""
 
+FLAT = 2.0
+"""Patches whose levels deviate less than this show nothing, such as the black around the retina, and are redrawn."""
+
 HELD_OUT = 4
 """One tile in so many is kept for test patches."""
 
@@ -58,9 +62,9 @@ def photograph_patches(train: int, test: int, seed: int) -> Iterator[Labelled]:
         rng = np.random.default_rng(derive_seed(seed, "patches", number))
         for split, count in ((TRAIN, train), (TEST, test)):
             tiles = held_out_tiles(pixels.shape[:2], test=split == TEST)
-            for index in range(count):
-                top, left = _corner(tiles[rng.integers(len(tiles))], rng)
-                patch = pixels[top : top + PATCH, left : left + PATCH]
+            drawn = (_patch(pixels, tiles[rng.integers(len(tiles))], rng) for _ in itertools.repeat(None))
+            shown = (patch for patch in drawn if patch.std() >= FLAT)
+            for index, patch in enumerate(itertools.islice(shown, count)):
                 yield Labelled(split, Path(file).stem, f"{index:04d}", patch)
 
 
@@ -75,9 +79,9 @@ def held_out_tiles(size: tuple[int, int], *, test: bool) -> list[tuple[int, int]
     ]
 
 
-def _corner(tile: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
-    top, left = rng.integers(EDGE, TILE - PATCH - EDGE + 1, 2)
-    return tile[0] + int(top), tile[1] + int(left)
+def _patch(pixels: np.ndarray, tile: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    top, left = tile + rng.integers(EDGE, TILE - PATCH - EDGE + 1, 2)
+    return pixels[top : top + PATCH, left : left + PATCH]
 
 
 def _bundled() -> Path:

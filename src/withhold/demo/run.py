@@ -12,18 +12,18 @@ from typing import Any
 import torch
 
 from withhold.data.atomic import write_atomic
-from withhold.data.pixels import levels
 from withhold.demo import SIZE, Size
-from withhold.demo.competitor import Competitor, with_noise
-from withhold.demo.images import TEST, TRAIN, images_of, load, write_folders
+from withhold.demo.images import TEST, TRAIN, images_of, write_folders
 from withhold.demo.photographs import photograph_patches
-from withhold.errors import InvalidInput
-from withhold.release.progress import SILENT, Reporter
+from withhold.errors import InvalidInput, RunStopped
+from withhold.evaluation.results import Attempt
+from withhold.evaluation.run import evaluate
+from withhold.evaluation.settings import EvaluateSettings
+from withhold.progress import SILENT, Reporter
 from withhold.release.run import protect
 from withhold.release.settings import ProtectSettings
 from withhold.release.show import show
 from withhold.release.verify import verify
-from withhold.seeds import derive_seed
 
 RESULT = "demo.json"
 MARK = ".withhold-demo"
@@ -39,6 +39,7 @@ class Demonstration:
         from_released: The same, trained on the released images.
         from_noise: The same, trained on the original images with random noise of equal size.
         chance: Accuracy of guessing.
+        report: The whole evaluation, as a page.
         seconds: Wall time of each part.
     """
 
@@ -55,6 +56,7 @@ class Demonstration:
     largest_change: float
     released: str
     picture: str
+    report: str
     settings: dict[str, Any]
     threads: int
     seconds: dict[str, float]
@@ -84,14 +86,14 @@ def demonstrate(
     seed: int = 0,
     reporter: Reporter = SILENT,
 ) -> Demonstration:
-    """Run the demonstration into a folder.
+    """Run the demonstration into a folder: protect, verify, show and evaluate, as a user would.
 
     Args:
-        output: Gets the images, the release, a before-and-after picture and the result as JSON; must be new, empty, or
-            made by an earlier demonstration, which is then replaced.
+        output: Gets the images, the release, a before-and-after picture, the report and the result as JSON; must be
+            new, empty, or made by an earlier demonstration, which is then replaced.
         data: A dataset with train and test splits, such as the CIFAR-10 python batches; photographs if absent.
         size: How much of it, and for how long.
-        seed: Of the patches, the surrogate, the crafting and the sampled picture; the competitor's own seed differs.
+        seed: Of the patches, the surrogate, the crafting and the sampled picture; the competitor draws otherwise.
 
     Raises:
         InvalidInput: The folder holds something else, or the data do not suit.
@@ -109,29 +111,26 @@ def demonstrate(
     with part("verify", "Verifying the release from its files."):
         verification = verify(folders[TRAIN], released, reporter=reporter)
     picture = show(folders[TRAIN], [released], output / "before-after.png", seed=seed)
-    competitor = Competitor(*load(folders[TEST]), size.epochs, derive_seed(seed, "competitor"), reporter)
-    original, labels = load(folders[TRAIN])
-    with part("competitor, original", "A competitor trains on the original images."):
-        from_original = competitor.accuracy_from(original, labels)
-    with part("competitor, released", "The competitor trains on the released images."):
-        from_released = competitor.accuracy_from(*load(released))
-    with part("competitor, noise", "As a control, the competitor trains on images with random noise of the same size."):
-        from_noise = competitor.accuracy_from(with_noise(original, levels(settings.eps), seed), labels)
-    classes = int(labels.max()) + 1
+    competitors = EvaluateSettings(suite="quick", epochs=size.epochs, seed=seed, device="cpu")
+    with part("evaluate", "A competitor trains on the originals, on random noise, and on the release."):
+        report = output / "report"
+        evaluation = evaluate(folders[TRAIN], released, folders[TEST], report, competitors, reporter=reporter)
+    verdict = evaluation.verdict
     result = Demonstration(
         data="photographs of scikit-image" if data is None else data.name,
-        classes=classes,
-        train_images=len(labels),
-        test_images=competitor.test_images,
-        from_original=from_original,
-        from_released=from_released,
-        from_noise=from_noise,
-        chance=1 / classes,
+        classes=len(evaluation.classes),
+        train_images=evaluation.data["training images"],
+        test_images=evaluation.data["test images"],
+        from_original=_accuracy(verdict.clean),
+        from_released=_accuracy(verdict.undefended),
+        from_noise=_accuracy(verdict.noise),
+        chance=evaluation.chance,
         checked=verification.checked,
         offenders=len(verification.offenders),
         largest_change=float(verification.largest_change),
         released=str(released),
         picture=str(picture),
+        report=str(report / "index.html"),
         settings=settings.model_dump(mode="json"),
         threads=torch.get_num_threads(),
         seconds=part.seconds,
@@ -140,9 +139,16 @@ def demonstrate(
     return result
 
 
+def _accuracy(attempt: Attempt | None) -> float:
+    if attempt is None or attempt.last is None:
+        msg = "a competitor's training diverged, so nothing can be compared; run the demonstration with another --seed"
+        raise RunStopped(msg)
+    return attempt.last.mean
+
+
 def _clear(output: Path) -> None:
     """Remove what an earlier demonstration left; anything else is not touched."""
-    ours = ("photos", "test", "released", "released.withhold", "before-after.png", MARK, RESULT)
+    ours = ("photos", "test", "released", "released.withhold", "before-after.png", "report", MARK, RESULT)
     if output.is_dir() and any(output.iterdir()) and not (output / MARK).is_file():
         msg = f"{output} holds files that no demonstration made; name a new folder with --output"
         raise InvalidInput(msg)
