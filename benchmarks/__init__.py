@@ -1,0 +1,1 @@
+"""Speed, memory and exactness: scripts that print JSON."""

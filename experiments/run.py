@@ -1,0 +1,139 @@
+"""Run experiments and append their results, one JSON line for each victim.
+
+    python -m experiments.run strength --data cifar-10-batches-py
+    python -m experiments.run all --size gpu --device cuda --data cifar-10-batches-py
+
+Finished lines are skipped, so a killed run goes on where it ended. Crafted releases are kept in --work.
+"""
+
+import argparse
+import json
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import withhold
+from experiments.images import Cifar, Owner, cifar, sets_of
+from experiments.specification import Experiment, Size, Unit, read, units
+from withhold.evaluation.results import RELEASED, Cell, CellResult
+from withhold.evaluation.settings import EvaluateSettings
+from withhold.evaluation.training import Harness
+from withhold.networks.choose import resolve_device
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bench:
+    """What the units of one experiment share."""
+
+    experiment: Experiment
+    size: Size
+    clean: Cifar
+    owner: Owner
+    device: torch.device
+
+    def run(self, unit: Unit) -> dict[str, Any]:
+        """Craft (or take the kept) release, train one victim, and return a line of results."""
+        settings = self.experiment.settings(unit.release)
+        released = self.owner.release(unit.release, settings, unit.seed)
+        evaluation = EvaluateSettings(epochs=self.size.epochs or None)
+        harness = Harness(sets_of(self.clean, released.images), evaluation, self.device)
+        network = unit.trial.network or self.size.network
+        result = harness.run(Cell(RELEASED, unit.trial.countermeasure, network, unit.seed))
+        return {
+            **key(unit, self.size),
+            **outcome(result),
+            "settings": None if settings is None else settings.model_dump(mode="json"),
+            "measures": {name: round(value, 4) for name, value in released.measures.items()},
+            "config": result.config,
+            "images": len(self.clean.train),
+            "judge": self.size.judge,
+            "machine": machine(self.device),
+        }
+
+
+def key(unit: Unit, size: Size) -> dict[str, Any]:
+    """Name a unit among the lines of its experiment."""
+    return {
+        "release": unit.release.name,
+        "countermeasure": unit.trial.countermeasure,
+        "network": unit.trial.network or size.network,
+        "seed": unit.seed,
+    }
+
+
+def outcome(result: CellResult) -> dict[str, Any]:
+    """Give what a victim reached, accuracies in percent."""
+    return {
+        "last": round(100 * result.final, 2),
+        "best": round(100 * result.best, 2),
+        "curve": [round(100 * each, 2) for each in result.curve],
+        "per_class": [None if each is None else round(100 * each, 2) for each in result.per_class],
+        "facts": result.facts,
+        "diverged": result.diverged,
+        "seconds": result.seconds,
+    }
+
+
+def machine(device: torch.device) -> dict[str, str]:
+    """Name the machine and the versions."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores"
+    return {
+        "device": f"{platform.machine()}, {name}",
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "withhold": withhold.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def done(path: Path) -> set[tuple[Any, ...]]:
+    """List the units that a file of results holds; half a last line, left by a kill, is cut off."""
+    if not path.exists():
+        return set()
+    whole = path.read_bytes().rpartition(b"\n")[0]
+    path.write_bytes(whole + b"\n" if whole else b"")
+    lines = [json.loads(line) for line in whole.splitlines()]
+    return {(line["release"], line["countermeasure"], line["network"], line["seed"]) for line in lines}
+
+
+def main() -> None:
+    """Run what is missing."""
+    names = sorted(path.stem for path in HERE.glob("*.toml"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiments", nargs="+", choices=[*names, "all"])
+    parser.add_argument("--data", type=Path, required=True, help="CIFAR-10 python batches")
+    parser.add_argument("--size", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seeds", type=int, nargs="+", help="only these")
+    parser.add_argument("--work", type=Path, default=HERE / "work", help="crafted releases")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    device = resolve_device(args.device)
+    for name in names if "all" in args.experiments else args.experiments:
+        experiment = read(HERE / f"{name}.toml")
+        size = experiment.size(args.size)
+        path = args.results / f"{name}.{args.size}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        finished = done(path)
+        wanted = [unit for unit in units(experiment, size) if args.seeds is None or unit.seed in args.seeds]
+        missing = [unit for unit in wanted if tuple(key(unit, size).values()) not in finished]
+        if not missing:
+            continue
+        clean = cifar(args.data, size)
+        bench = Bench(experiment, size, clean, Owner(clean, size, device, args.work), device)
+        for unit in missing:
+            line = bench.run(unit)
+            with path.open("a") as file:
+                file.write(json.dumps(line, allow_nan=False) + "\n")
+            print(f"{name}: {', '.join(map(str, key(unit, size).values()))}: {line['last']} % (best {line['best']} %)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""What an experiment file says."""
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from withhold.errors import InvalidInput
+from withhold.evaluation.countermeasures.table import find
+from withhold.release.settings import ProtectSettings
+
+Judge = Literal["test", "validation"]
+
+
+class Strict(BaseModel):
+    """Frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Size(Strict):
+    """How large an experiment is.
+
+    Attributes:
+        per_class: Training images of each CIFAR-10 class, the first ones in the official order.
+        network: Architecture of surrogates, and of victims unless a trial names others.
+        epochs: Of surrogates and victims; 0 leaves them to the recipe.
+        judge: What victims are tested on: the whole test set, or training images that nobody trained on, to choose
+            defaults by.
+    """
+
+    per_class: int = 1000
+    network: str = "resnet9"
+    epochs: int = 12
+    seeds: tuple[int, ...] = (0, 1, 2)
+    judge: Judge = "test"
+
+
+SIZES = {"cpu": Size(), "gpu": Size(per_class=5000, network="resnet18", epochs=30)}
+
+
+class Release(Strict):
+    """What the owner publishes.
+
+    Attributes:
+        name: In tables.
+        kind: `original` and `noise` are controls and have no settings.
+        settings: Of `protect`, over those that the experiment's releases share.
+        surrogate: Architecture of the surrogate, where it is not the size's.
+        surrogate_epochs: Its training epochs, where they are not the size's.
+        share: Percent of the images that are protected; the others are the originals.
+    """
+
+    name: str
+    kind: Literal["protected", "original", "noise"] = "protected"
+    settings: dict[str, Any] = {}
+    surrogate: str | None = None
+    surrogate_epochs: int | None = None
+    share: int = 100
+
+
+class Trial(Strict):
+    """How a victim is trained.
+
+    Attributes:
+        network: Where it is not the size's.
+    """
+
+    countermeasure: str = "none"
+    network: str | None = None
+
+
+class Experiment(Strict):
+    """One table.
+
+    Attributes:
+        question: What it is to answer.
+        protect: Settings that all releases share.
+        columns: What the table shows: rows are releases, columns `trials`, or one row each with `measures`.
+    """
+
+    title: str
+    question: str
+    protect: dict[str, Any] = {}
+    cpu: dict[str, Any] = {}
+    gpu: dict[str, Any] = {}
+    releases: tuple[Release, ...]
+    trials: tuple[Trial, ...] = (Trial(),)
+    columns: Literal["trials", "measures"] = "measures"
+
+    def size(self, name: Literal["cpu", "gpu"]) -> Size:
+        """Return a size, with what the experiment changes of it."""
+        changes = self.cpu if name == "cpu" else self.gpu
+        return Size(**{**SIZES[name].model_dump(), **changes})
+
+    def settings(self, release: Release) -> ProtectSettings | None:
+        """Return the settings that a release is crafted with; None for a control."""
+        return ProtectSettings(**{**self.protect, **release.settings}) if release.kind == "protected" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One line of results: a release, a trial and a seed."""
+
+    release: Release
+    trial: Trial
+    seed: int
+
+
+def units(experiment: Experiment, size: Size) -> Iterator[Unit]:
+    """List all units, seed by seed; within one, releases in the order of the file."""
+    for seed in size.seeds:
+        for release in experiment.releases:
+            for trial in experiment.trials:
+                yield Unit(release, trial, seed)
+
+
+def read(path: Path) -> Experiment:
+    """Read an experiment file.
+
+    Raises:
+        InvalidInput: It is missing, says something unknown, or names one release twice.
+    """
+    try:
+        experiment = Experiment.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        for release in experiment.releases:
+            experiment.settings(release)
+    except (OSError, ValueError) as error:
+        msg = f"{path} is no experiment: {error}"
+        raise InvalidInput(msg) from error
+    for trial in experiment.trials:
+        find(trial.countermeasure)
+    names = [release.name for release in experiment.releases]
+    if len(set(names)) < len(names):
+        msg = f"{path} names a release twice: {', '.join(names)}"
+        raise InvalidInput(msg)
+    return experiment
