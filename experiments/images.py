@@ -21,6 +21,7 @@ from withhold.data.dataset import Dataset
 from withhold.data.entries import Entries, list_entries
 from withhold.data.open import open_dataset
 from withhold.data.pixels import Picture, levels
+from withhold.data.quality import psnr, ssim
 from withhold.evaluation.competitor import Labelled
 from withhold.evaluation.images import Sets
 from withhold.networks.table import build
@@ -30,6 +31,7 @@ from withhold.release.crafter import OBJECTIVES, prepare_crafter
 from withhold.release.crafter import Labelled as Batch
 from withhold.release.settings import ProtectSettings
 from withhold.seeds import derive_seed
+from withhold.version import __version__
 
 SIDE = 32
 CHUNK = 500
@@ -101,6 +103,8 @@ class Owner:
             noisy = _noise(original, levels(ProtectSettings().eps), seed)
             return Released(original if release.kind == "original" else noisy, {})
         about = {
+            "version": __version__,
+            "device": self.device.type,
             "settings": settings.model_dump(mode="json"),
             "size": self.size.model_dump(exclude={"seeds", "judge"}),
             "surrogate": [release.surrogate, release.surrogate_epochs],
@@ -117,6 +121,8 @@ class Owner:
         stored = load_file(path)
         images = stored.pop("images")
         measures = {name: float(value) for name, value in stored.items()}
+        if release.share < 100:  # what was measured on a wholly protected set is not true of this one
+            del measures["surrogate_on_released"]
         return Released(_partly(images, original, release.share, seed), measures)
 
     def _craft(self, release: Release, settings: ProtectSettings, seed: int) -> tuple[Tensor, dict[str, float]]:
@@ -178,6 +184,14 @@ def _trained(  # noqa: PLR0917 - the key of a cache
         member.load_state_dict(weights)
         members.append(member.eval().to(owner.device))
     return members
+
+
+def likeness(originals: Tensor, released: Tensor) -> dict[str, float]:
+    """Measure mean PSNR, in dB, of the images that changed, and mean SSIM of all."""
+    before, after = ([Picture(image) for image in part.permute(0, 2, 3, 1).numpy()] for part in (originals, released))
+    ratios = [psnr(one, other) for one, other in zip(before, after, strict=True)]
+    changed = [ratio for ratio in ratios if np.isfinite(ratio)]
+    return {"ssim": float(np.mean(ssim(before, after))), **({"psnr": float(np.mean(changed))} if changed else {})}
 
 
 def sets_of(clean: Cifar, released: Tensor) -> Sets:

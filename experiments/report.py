@@ -3,15 +3,16 @@
 python -m experiments.report
 """
 
-import json
 from collections.abc import Iterator, Sequence
+from statistics import mean
 from typing import Any, Literal, get_args
 
 from benchmarks.report import sections, spread, table
 
 from experiments.figures import draw_curves
-from experiments.run import HERE, RESULTS
+from experiments.run import HERE, RESULTS, stored, valid
 from experiments.specification import Experiment, Size, read
+from withhold.evaluation.countermeasures.table import find
 
 PAGE = HERE.parent / "RESULTS.md"
 SizeName = Literal["cpu", "gpu"]
@@ -42,15 +43,20 @@ DIGITS = {"alignment": 3, "sign_agreement": 3, "ssim": 3, "crafting_seconds": 0}
 PERCENT = frozenset({"surrogate_on_released"})
 
 
-def lines_of(name: str, size: SizeName) -> list[Line]:
-    """Read the results of an experiment; none if it was not run at this size."""
-    path = RESULTS / f"{name}.{size}.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def lines_of(name: str, experiment: Experiment, size: SizeName) -> list[Line]:
+    """Read the valid results of an experiment, the newest of each unit; none if it was not run at this size."""
+    lines = stored(RESULTS / f"{name}.{size}.jsonl")
+    newest = {
+        (line["release"], line["countermeasure"], line["network"], line["seed"]): line
+        for line in lines
+        if valid(line, experiment, experiment.size(size))
+    }
+    return list(newest.values())
 
 
 def section(name: str, experiment: Experiment, size: SizeName) -> Iterator[str]:
     """Write one experiment: what was asked, how it was measured, the table, the curves."""
-    lines = lines_of(name, size)
+    lines = lines_of(name, experiment, size)
     if not lines:
         return
     yield from (f"## {experiment.title}", "", experiment.question, "")
@@ -58,7 +64,7 @@ def section(name: str, experiment: Experiment, size: SizeName) -> Iterator[str]:
     yield from by_trial(experiment, lines) if experiment.columns == "trials" else by_measure(experiment, lines)
     yield from strongest(experiment, lines)
     figure = RESULTS / f"{name}.{size}.svg"
-    draw_curves(shown(experiment, lines), figure)
+    draw_curves(shown(lines), figure)
     yield from (f"![Accuracy after each epoch]({figure.relative_to(PAGE.parent).as_posix()})", "")
     missing = expected(experiment, experiment.size(size)) - len(lines)
     if missing > 0:
@@ -76,23 +82,30 @@ def conditions(lines: Sequence[Line], size: Size) -> str:
         f"Accuracy in % on {judge} (re-encoded, mean error 2.2 levels); {first['images']:,} training images; surrogate "
         f"and victim a {size.network} with different draws, {size.epochs} epochs each, and eps 8/255, unless said "
         f"otherwise. Best epoch is an oracle that stops in time. Mean ± sample deviation over seeds. "
-        f"{'; '.join(machines)}."
+        f"{'; '.join(machines)}.{earlier(lines)}"
     )
+
+
+def earlier(lines: Sequence[Line]) -> str:
+    """Say which lines come from an earlier script."""
+    origins = sorted({line["origin"] for line in lines if "origin" in line})
+    count = sum("origin" in line for line in lines)
+    return f" {count} of the {len(lines)} trainings were measured by {' and '.join(origins)}." if origins else ""
 
 
 def by_measure(experiment: Experiment, lines: Sequence[Line]) -> Iterator[str]:
     """Tabulate one row for each release and trial, with what was measured while crafting."""
     measured = [name for name in MEASURES if any(name in line["measures"] for line in lines)]
-    head = ["trained on", "seeds", "last epoch", "best epoch", *(MEASURES[name] for name in measured)]
+    head = ["trained on", "steps", "seeds", "last epoch", "best epoch", *(MEASURES[name] for name in measured)]
     rows = []
     for release in experiment.releases:
         of_release = [line for line in lines if line["release"] == release.name]
         for trial in experiment.trials:
             runs = [line for line in of_release if line["countermeasure"] == trial.countermeasure]
             if runs:
-                rows.append(
-                    [release.name, len(runs), accuracy(runs, "last"), accuracy(runs, "best"), *rest(runs, measured)]
-                )
+                settings = experiment.settings(release)
+                figures = accuracy(runs, "last"), accuracy(runs, "best"), *rest(runs, measured)
+                rows.append([release.name, settings.steps if settings else "-", len(runs), *figures])
     yield from table(head, rows)
 
 
@@ -139,30 +152,32 @@ def strongest(experiment: Experiment, lines: Sequence[Line]) -> Iterator[str]:
     """Say in words where each method fails: the best that any trainer got from it."""
     if len({line["countermeasure"] for line in lines}) < 2:
         return
-    own = ("dilution", "clean")
     for release in experiment.releases:
         runs = [
             li
             for li in lines
-            if li["release"] == release.name and not li["diverged"] and not li["countermeasure"].startswith(own)
+            if li["release"] == release.name and not li["diverged"] and not find(li["countermeasure"]).outside_data
         ]
         if release.kind == "protected" and runs:
-            best = max(runs, key=lambda line: line["best"])
-            plain = [line["last"] for line in runs if line["countermeasure"] == "none"]
-            alone = f", against {spread(plain)} % without any" if plain else ""
-            how = f"fails against {best['countermeasure']}: {best['best']:.1f} % at its best epoch{alone}."
-            yield f"* **{release.name}** {how}"
+            bests: dict[str, list[float]] = {}
+            for line in runs:
+                bests.setdefault(line["countermeasure"], []).append(line["best"])
+            most = max(bests, key=lambda name: mean(bests[name]))
+            alone = f", {spread(bests['none'])} % without any" if "none" in bests else ""
+            yield f"* **{release.name}** is weakest against {most}: {spread(bests[most])} % at the best epoch{alone}."
     yield ""
 
 
-def shown(experiment: Experiment, lines: Sequence[Line]) -> dict[str, list[list[float]]]:
+def shown(lines: Sequence[Line]) -> dict[str, list[list[float]]]:
     """Gather curves under the name of what varies."""
     curves: dict[str, list[list[float]]] = {}
-    several = len(experiment.trials) > 1
+    tried = {line["countermeasure"] for line in lines}
+    victims = {line["network"] for line in lines}
     for line in lines:
-        if several and line["release"] != "class-targeted" and experiment.columns == "trials":
+        if len(tried) > 1 and line["release"] != "class-targeted":
             continue
-        what = line["countermeasure"] if several else line["release"]
+        what = line["countermeasure"] if len(tried) > 1 else line["release"]
+        what += f", {line['network']}" if len(victims) > 1 else ""
         curves.setdefault(what, []).append(line["curve"])
     return curves
 

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from typing import Any
 import torch
 
 import withhold
-from experiments.images import Cifar, Owner, cifar, sets_of
-from experiments.specification import Experiment, Size, Unit, read, units
+from experiments.images import Cifar, Owner, cifar, likeness, sets_of
+from experiments.specification import Experiment, Release, Size, Unit, read, units
 from withhold.evaluation.results import RELEASED, Cell, CellResult
 from withhold.evaluation.settings import EvaluateSettings
 from withhold.evaluation.training import Harness
@@ -46,11 +47,15 @@ class Bench:
         harness = Harness(sets_of(self.clean, released.images), evaluation, self.device)
         network = unit.trial.network or self.size.network
         result = harness.run(Cell(RELEASED, unit.trial.countermeasure, network, unit.seed))
+        measures = released.measures
+        if self.experiment.columns == "measures":
+            measures = measures | likeness(self.clean.train.images, released.images)
         return {
             **key(unit, self.size),
             **outcome(result),
+            "about": about(self.experiment, unit.release, self.size),
             "settings": None if settings is None else settings.model_dump(mode="json"),
-            "measures": {name: round(value, 4) for name, value in released.measures.items()},
+            "measures": {name: round(value, 4) for name, value in measures.items()},
             "config": result.config,
             "images": len(self.clean.train),
             "judge": self.size.judge,
@@ -66,6 +71,24 @@ def key(unit: Unit, size: Size) -> dict[str, Any]:
         "network": unit.trial.network or size.network,
         "seed": unit.seed,
     }
+
+
+def about(experiment: Experiment, release: Release, size: Size) -> dict[str, Any]:
+    """Give what a release and its victims are made with; a line is only as good as this is still what the file says."""
+    chosen = {**experiment.protect, **release.settings} if release.kind == "protected" else None
+    return {
+        "protect": chosen,
+        **release.model_dump(mode="json", exclude={"name", "settings"}),
+        "size": size.model_dump(mode="json", exclude={"seeds"}),
+    }
+
+
+def valid(line: dict[str, Any], experiment: Experiment, size: Size) -> bool:
+    """Tell whether a line answers what the experiment asks now; lines of an earlier script say where they come from."""
+    releases = {release.name: release for release in experiment.releases}
+    if line["release"] not in releases:
+        return False
+    return "origin" in line or line["about"] == about(experiment, releases[line["release"]], size)
 
 
 def outcome(result: CellResult) -> dict[str, Any]:
@@ -93,14 +116,21 @@ def machine(device: torch.device) -> dict[str, str]:
     }
 
 
-def done(path: Path) -> set[tuple[Any, ...]]:
-    """List the units that a file of results holds; half a last line, left by a kill, is cut off."""
+def stored(path: Path) -> list[dict[str, Any]]:
+    """Read the lines of a file of results; half a last line, left by a kill, is cut off."""
     if not path.exists():
-        return set()
-    whole = path.read_bytes().rpartition(b"\n")[0]
-    path.write_bytes(whole + b"\n" if whole else b"")
-    lines = [json.loads(line) for line in whole.splitlines()]
-    return {(line["release"], line["countermeasure"], line["network"], line["seed"]) for line in lines}
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        os.truncate(path, len(whole))
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def finished(lines: Sequence[dict[str, Any]], experiment: Experiment, size: Size) -> set[tuple[Any, ...]]:
+    """List the units that valid lines hold."""
+    some = (line for line in lines if valid(line, experiment, size))
+    return {(line["release"], line["countermeasure"], line["network"], line["seed"]) for line in some}
 
 
 def main() -> None:
@@ -121,9 +151,9 @@ def main() -> None:
         size = experiment.size(args.size)
         path = args.results / f"{name}.{args.size}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        finished = done(path)
+        known = finished(stored(path), experiment, size)
         wanted = [unit for unit in units(experiment, size) if args.seeds is None or unit.seed in args.seeds]
-        missing = [unit for unit in wanted if tuple(key(unit, size).values()) not in finished]
+        missing = [unit for unit in wanted if tuple(key(unit, size).values()) not in known]
         if not missing:
             continue
         clean = cifar(args.data, size)

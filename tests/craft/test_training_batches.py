@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from withhold.craft import CraftedData, ErrorMaximising, ErrorMinimising, Linf, constant_steps
-from withhold.craft.training_batches import Batches
+from withhold.craft.training_batches import Batches, evaluating
 from withhold.errors import InvalidInput
 
 RADIUS = 0.1
@@ -125,3 +125,17 @@ def test_equal_generators_give_equal_batches() -> None:
     assert len(data) == 10
     assert data.classes == 4
     assert isinstance(data, Batches)
+
+
+def test_every_module_gets_back_the_mode_it_had() -> None:
+    frozen = nn.BatchNorm2d(3)
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Sequential(nn.Dropout(), frozen))
+    network.train()
+    frozen.eval()  # as in fine-tuning
+    modes = [module.training for module in network.modules()]
+    with evaluating(network) as evaluated:
+        assert not any(module.training for module in evaluated.modules())
+    assert [module.training for module in network.modules()] == modes
+    with pytest.raises(ValueError, match="expected 4D"), evaluating(network):
+        network(torch.zeros(3))
+    assert [module.training for module in network.modules()] == modes

@@ -6,7 +6,8 @@ from filelock import FileLock
 from tests.evaluation.datasets import CLASSES, Folders, folders
 from tests.release.fakes import Listener
 
-from withhold.errors import InvalidInput
+from withhold.data.atomic import partial_of
+from withhold.errors import InvalidInput, RunStopped
 from withhold.evaluation import run
 from withhold.evaluation.jobs import Workers
 from withhold.evaluation.results import Cell, CellResult, Evaluation
@@ -94,6 +95,36 @@ def test_a_release_in_which_nothing_changed_is_refused(data: Folders, tmp_path: 
         evaluate(data.originals, data.originals, data.test, tmp_path / "report", QUICK)
 
 
+def test_a_report_inside_a_dataset_is_refused(data: Folders) -> None:
+    for place in (data.originals, data.released / CLASSES[0], data.test):
+        with pytest.raises(InvalidInput, match="lies inside of"):
+            evaluated(data, place / "report")
+        assert not (place / "report").exists()
+
+
+def test_a_released_image_that_cannot_be_read_is_named(data: Folders, tmp_path: Path) -> None:
+    (data.released / CLASSES[1] / "001.png").write_bytes(b"\x89PNG and nothing more")
+    with pytest.raises(InvalidInput, match=r"down/001\.png cannot be read"):
+        evaluated(data, tmp_path / "report")
+
+
+def test_a_training_that_fails_does_not_cost_the_others(
+    data: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = Harness.run
+
+    def failing(harness: Harness, cell: Cell) -> CellResult:
+        if cell.material == "noise":
+            msg = "out of memory"
+            raise RuntimeError(msg)
+        return ran(harness, cell)
+
+    monkeypatch.setattr(Harness, "run", failing)
+    with pytest.raises(RunStopped, match="1 of 3 trainings failed; noise, none, resnet9, seed 0: RuntimeError: out of"):
+        evaluated(data, tmp_path / "report")
+    assert len(stored(tmp_path / "report")) == 2
+
+
 def test_foreign_files_in_the_output_are_kept(data: Folders, tmp_path: Path) -> None:
     output = tmp_path / "report"
     output.mkdir()
@@ -101,6 +132,14 @@ def test_foreign_files_in_the_output_are_kept(data: Folders, tmp_path: Path) -> 
     with pytest.raises(InvalidInput, match=r"thesis\.tex"):
         evaluated(data, output)
     assert (output / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_report_that_a_kill_left_half_written_is_replaced(data: Folders, tmp_path: Path) -> None:
+    output = tmp_path / "report"
+    output.mkdir()
+    partial_of(output / "index.html").write_text("<html>half")
+    evaluated(data, output)
+    assert not list(output.glob(".*.partial"))
 
 
 def test_one_evaluation_at_a_time_writes_to_a_folder(data: Folders, tmp_path: Path) -> None:
@@ -120,6 +159,7 @@ def test_one_evaluation_at_a_time_writes_to_a_folder(data: Folders, tmp_path: Pa
         ({"device": "cpu,cpu"}, "as many jobs"),
         ({"lpips": "absent.safetensors"}, "absent.safetensors"),
         ({"countermeasures": ("dilution-4000",)}, "4000 clean images"),
+        ({"trained": "head"}, "resnet9 is not pretrained"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_trained(

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from withhold.evaluation.images import Sets, Sources, choose_images, load_sets
 from withhold.evaluation.results import Cell
 from withhold.evaluation.settings import EvaluateSettings
 from withhold.evaluation.training import Harness, material_of
-from withhold.networks.training import Diverged
+from withhold.networks.training import Diverged, Recipe
 
 CPU = torch.device("cpu")
 SHORT = EvaluateSettings(epochs=2)
@@ -110,6 +110,27 @@ def test_a_diverged_training_is_recorded_as_such(sets: Sets, monkeypatch: pytest
     assert result.curve == ()
 
 
+class Broken(Spy):
+    """Return a network whose outputs are not numbers, as running statistics that overflowed make them."""
+
+    def __call__(self, images: torch.Tensor, labels: torch.Tensor, competitor: Competitor) -> torch.nn.Module:  # noqa: ARG002
+        with torch.no_grad():
+            next(competitor.network.parameters()).fill_(float("nan"))
+        competitor.facts["epsilon"] = float("inf")
+        return competitor.network
+
+
+def test_a_network_of_nonsense_counts_as_diverged_and_not_as_guessing(
+    sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "find", lambda _: Broken(0))
+    monkeypatch.setattr(Harness, "config", lambda *_: {})
+    result = Harness(sets, SHORT, CPU).run(cell("released"))
+    assert result.diverged is not None
+    assert "not finite" in result.diverged
+    assert result.facts == {"epsilon": "inf"}
+
+
 def test_a_configuration_names_what_its_outcome_depends_on(sets: Sets) -> None:
     harness = Harness(sets, SHORT, CPU)
     config = harness.config(cell("released", "jpeg-10"))
@@ -119,6 +140,30 @@ def test_a_configuration_names_what_its_outcome_depends_on(sets: Sets) -> None:
     assert harness.config(cell("released-20"))["data"].keys() == {"original", "released", "test"}
     assert harness.config(cell("noise"))["data"].keys() == {"noise", "test"}
     assert Harness(sets, EvaluateSettings(epochs=3), CPU).config(cell()) != harness.config(cell())
+
+
+def test_what_was_drawn_by_another_seed_is_another_configuration(sets: Sets) -> None:
+    # A second seed of `--seed 0 --seeds 2` is the first of `--seed 1`, but its clean images are drawn by seed 0.
+    one, other = (Harness(sets, EvaluateSettings(epochs=2, seed=seed), CPU) for seed in (0, 1))
+    assert one.config(cell(seed=1)) == other.config(cell(seed=1))
+    for drawing in (cell("released-20", seed=1), cell("rest-20", seed=1), cell("released", "dilution-500", seed=1)):
+        assert one.config(drawing) != other.config(drawing)
+
+
+@pytest.mark.parametrize(
+    ("material", "needed", "images"), [("rest-25", 0, 36), ("released-25", 0, 48), ("released", 10, 38)]
+)
+def test_a_configuration_states_the_recipe_that_is_used(
+    sets: Sets, monkeypatch: pytest.MonkeyPatch, material: str, needed: int, images: int
+) -> None:
+    spy = Spy(needed)
+    monkeypatch.setattr(training, "find", lambda _: spy)
+    monkeypatch.setattr(training, "asdict", lambda value: vars(value) if value is spy else asdict(value))
+    monkeypatch.setattr(training, "recipe_for", lambda _, count, **__: Recipe(epochs=count))
+    harness = Harness(sets, EvaluateSettings(), CPU)
+    config = harness.config(cell(material))
+    harness.run(cell(material))
+    assert len(spy.images) == spy.competitor.recipe.epochs == config["recipe"]["epochs"] == images
 
 
 def test_the_reference_recipe_is_the_fields(sets: Sets) -> None:

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -89,6 +90,12 @@ def test_a_diverged_training_is_no_protection() -> None:
     assert verdict.sentence.startswith("No verdict")
     assert verdict.kept is None
     assert any("diverged" in caveat for caveat in verdict.caveats)
+    late = replace(failed, curve=(0.7, 0.6))
+    reached = judge(attempts_of([CLEAN, late]), CHANCE)
+    assert reached.strongest is not None
+    assert reached.strongest.last is None
+    assert "70.0 %" in reached.sentence
+    assert "diverges in the end" in reached.caveats[0]
     both = judge(attempts_of([CLEAN, failed, result("released", 0.8, seed=1)]), CHANCE)
     assert both.strongest is not None
     assert both.strongest.last is not None
@@ -110,7 +117,24 @@ def test_a_competitor_with_images_of_its_own_is_stated_apart() -> None:
     verdict = judge(attempts_of(results), CHANCE)
     assert verdict.strongest is not None
     assert verdict.strongest.countermeasure == "none"
+    assert "The best of 1 competitor reached 20.0 %" in verdict.sentence
+    assert "every tried competitor that trained on it alone" in verdict.sentence
     assert any("500 clean images" in c and "85.0 %" in c and "80.0 %" in c for c in verdict.caveats)
+
+
+def test_competitors_with_images_of_their_own_alone_give_no_verdict_and_are_still_stated() -> None:
+    verdict = judge(attempts_of([CLEAN, result("released", 0.85, countermeasure="dilution-500")]), CHANCE)
+    assert verdict.sentence == "No verdict: no competitor was tried that trains on the release alone."
+    assert any("85.0 %" in c and "those alone were not tried" in c for c in verdict.caveats)
+
+
+def test_a_release_no_better_than_noise_and_a_suite_without_countermeasures_are_said() -> None:
+    plain = judge(attempts_of([CLEAN, result("noise", 0.7), result("released", 0.75)]), CHANCE)
+    assert any("Random noise" in caveat and "70.0 %" in caveat for caveat in plain.caveats)
+    assert any("No countermeasure was tried" in caveat for caveat in plain.caveats)
+    results = [CLEAN, result("noise", 0.7), result("released", 0.2), result("released", 0.3, countermeasure="grey")]
+    caveats = judge(attempts_of(results), CHANCE).caveats
+    assert not any("Random noise" in caveat or "No countermeasure" in caveat for caveat in caveats)
 
 
 def test_partly_protected_releases_are_stated_beside_their_unprotected_rest() -> None:

@@ -57,12 +57,13 @@ def as_table(result: "Demonstration") -> str:
         "the original images": result.from_original,
         "random noise of the same size": result.from_noise,
         "the released images": result.from_released,
+        "  the same, stopped at the best epoch": result.best_from_released,
         f"(guessing among {result.classes} classes)": result.chance,
     }
     lines = [
         f"What a competitor's model gets right of {result.test_images} clean test images, after training on",
         "",
-        *(f"  {what:<34}{share:7.1%}" for what, share in measured.items()),
+        *(f"  {what:<38}{share:7.1%}" for what, share in measured.items()),
         "",
         f"Data      {result.data}: {result.train_images} training images in {result.classes} classes",
         f"Settings  eps {chosen['eps']}, {chosen['objective']}, {chosen['steps']} steps, {chosen['epochs']} epochs, "

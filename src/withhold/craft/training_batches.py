@@ -72,7 +72,7 @@ class CraftedData:
     def _perturbed(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         device = next(self._network.parameters()).device
         images, labels = images.to(device), labels.to(device)
-        with _evaluating(self._network):
+        with evaluating(self._network):
             delta = craft(
                 images,
                 labels,
@@ -85,12 +85,12 @@ class CraftedData:
 
 
 @contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode and each of its layers back into the mode it had."""
+def evaluating(network: nn.Module) -> Iterator[nn.Module]:
+    """Put a network into evaluation mode, and each of its layers back into the mode it had."""
     modes = [(layer, layer.training) for layer in network.modules()]
     network.eval()
     try:
-        yield
+        yield network
     finally:
         for layer, mode in modes:
             layer.training = mode

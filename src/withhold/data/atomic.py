@@ -25,6 +25,11 @@ def write_atomic(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def partial_of(path: Path) -> Path:
+    """Name the file that holds what is written before it takes its own name; a kill may leave it."""
+    return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.partial")
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its name only when the block ends without error, and is on disk by then.
@@ -35,7 +40,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         RunStopped: The disk is full; nothing is left of the file.
     """
-    partial = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.partial")
+    partial = partial_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:

@@ -38,6 +38,7 @@ class Demonstration:
         from_original: Clean-test accuracy, in [0, 1], of the competitor trained on the original images.
         from_released: The same, trained on the released images.
         from_noise: The same, trained on the original images with random noise of equal size.
+        best_from_released: The same, at the best epoch: what a competitor gets who stops in time.
         chance: Accuracy of guessing.
         report: The whole evaluation, as a page.
         seconds: Wall time of each part.
@@ -50,6 +51,7 @@ class Demonstration:
     from_original: float
     from_released: float
     from_noise: float
+    best_from_released: float
     chance: float
     checked: int
     offenders: int
@@ -124,6 +126,7 @@ def demonstrate(
         from_original=_accuracy(verdict.clean),
         from_released=_accuracy(verdict.undefended),
         from_noise=_accuracy(verdict.noise),
+        best_from_released=max(result.best for result in verdict.undefended.results) if verdict.undefended else 0.0,
         chance=evaluation.chance,
         checked=verification.checked,
         offenders=len(verification.offenders),

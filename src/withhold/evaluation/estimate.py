@@ -2,12 +2,14 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 
 from withhold.evaluation.countermeasures.table import find
+from withhold.evaluation.jobs import Workers
 from withhold.evaluation.results import Cell
 from withhold.evaluation.training import Harness
 from withhold.networks.table import build
@@ -36,16 +38,29 @@ class Estimate:
         return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def estimate(cells: Sequence[Cell], harness: Harness, jobs: int) -> Estimate:
+def estimate(cells: Sequence[Cell], harness: Harness, where: Workers) -> Estimate:
     """Estimate the wall time of some cells, each countermeasure at the cost it states."""
-    probes = {network: _probe(network, harness) for network in dict.fromkeys(cell.network for cell in cells)}
-    images, tested = len(harness.sets.original), len(harness.sets.test)
+    with _threads(where.threads):
+        probes = {network: _probe(network, harness) for network in dict.fromkeys(cell.network for cell in cells)}
+    tested = len(harness.sets.test)
     total = 0.0
     for cell in cells:
         training, testing = probes[cell.network]
+        images = harness.images_of(cell)
         epochs = harness.recipe(cell.network, images).epochs
         total += epochs * (images * training * find(cell.countermeasure).cost + tested * testing)
-    return Estimate(total / jobs)
+    return Estimate(total / where.jobs)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Compute with as many threads as one job will have: on a CPU, jobs share what there is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _probe(name: str, harness: Harness) -> tuple[float, float]:

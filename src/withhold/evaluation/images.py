@@ -15,7 +15,7 @@ from withhold.data.entries import Entries, Rows, is_readable, list_entries, read
 from withhold.data.open import open_dataset
 from withhold.data.pairing import pair
 from withhold.data.pixels import Picture
-from withhold.errors import InvalidInput, RunStopped
+from withhold.errors import InvalidInput, RunStopped, WithholdError
 from withhold.evaluation.competitor import Labelled
 from withhold.evaluation.settings import EvaluateSettings
 from withhold.networks.choose import Sizes, Views
@@ -72,8 +72,15 @@ class Part:
 
     def pictures(self, rows: Rows) -> Iterator[Picture]:
         """Decode some images as they are."""
-        for stored in self.dataset.read(list(self.entries.take(rows))):
-            yield self.dataset.decode(stored)
+        chosen = self.entries.take(rows)
+        for entry, stored in zip(chosen, read_each(self.dataset, chosen), strict=True):
+            try:
+                if not isinstance(stored, bytes):
+                    raise stored
+                yield self.dataset.decode(stored)
+            except (OSError, WithholdError) as error:
+                msg = f"{entry.name} cannot be read: {error}"
+                raise InvalidInput(msg) from error
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,7 +159,8 @@ def load_sets(chosen: Chosen, side: int, views: Views, bound: int, seed: int) ->
     """
     stored = side if views == "native" else round(side * STORED_SHARE)
     _check_memory(chosen, stored)
-    whole, tested = _square(stored, 1.0), _square(side, 1.0 if views == "native" else side / stored)
+    whole = _square(stored, 1.0)
+    tested = whole if views == "native" else centre_crop(side)
     original, known = _read(chosen.original, whole, stored)
     released, published = _read(chosen.released, whole, stored)
     test, unseen = _read(chosen.test, tested, side)

@@ -1,10 +1,14 @@
 """Running cells: one after another here, or several at a time in processes of their own."""
 
+import contextlib
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from queue import Queue
+from multiprocessing.connection import Connection
+from multiprocessing.queues import SimpleQueue
 
 import torch
 import torch.multiprocessing
@@ -28,33 +32,58 @@ class Workers:
     devices: tuple[torch.device, ...]
     jobs: int
 
+    @property
+    def threads(self) -> int:
+        """Count the threads of each job."""
+        return max(1, torch.get_num_threads() // self.jobs)
+
     def run(self, cells: Sequence[Cell], harness: Harness) -> Iterator[CellResult]:
         """Yield results as they are finished, in any order.
 
-        Raises:
-            RunStopped: A process was killed; what was finished was yielded.
-        """
-        if self.jobs == 1:
-            yield from map(harness.run, cells)
-        else:
-            yield from self._in_processes(cells, harness)
+        A cell that fails does not keep the others from being trained.
 
-    def _in_processes(self, cells: Sequence[Cell], harness: Harness) -> Iterator[CellResult]:
+        Raises:
+            RunStopped: A process was killed or some cells failed; what was finished was yielded.
+        """
+        failures: list[tuple[Cell, Exception]] = []
+        for cell, outcome in self._here(cells, harness) if self.jobs == 1 else self._in_processes(cells, harness):
+            if isinstance(outcome, Exception):
+                failures.append((cell, outcome))
+            else:
+                yield outcome
+        if failures:
+            cell, error = failures[0]
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            msg = f"{len(failures)} of {len(cells)} trainings failed; {cell.name}: {reason}. The others are kept."
+            raise RunStopped(msg) from error
+
+    def _here(self, cells: Sequence[Cell], harness: Harness) -> Iterator[tuple[Cell, CellResult | Exception]]:
+        for cell in cells:
+            try:
+                yield cell, harness.run(cell)
+            except Exception as error:
+                yield cell, error
+
+    def _in_processes(self, cells: Sequence[Cell], harness: Harness) -> Iterator[tuple[Cell, CellResult | Exception]]:
         context = torch.multiprocessing.get_context("spawn")
-        names: Queue[str] = context.Manager().Queue()
+        names = context.SimpleQueue()
         for job in range(self.jobs):
             names.put(str(self.devices[job % len(self.devices)]))
-        threads = max(1, torch.get_num_threads() // self.jobs)
-        pool = ProcessPoolExecutor(self.jobs, context, _begin, (harness, names, threads))
+        # Nothing is sent through it: its other end is closed when this process has no use for the workers, or is gone.
+        watched, held = context.Pipe(duplex=False)
+        pool = ProcessPoolExecutor(self.jobs, context, _begin, (harness, names, self.threads, watched))
         try:
-            under_way = [pool.submit(_run, cell) for cell in cells]
+            under_way = {pool.submit(_run, cell): cell for cell in cells}
             for future in as_completed(under_way):
-                yield future.result()
-        except BrokenProcessPool as error:
-            msg = "a training process was killed, perhaps for lack of memory; run the command again, with fewer --jobs"
-            raise RunStopped(msg) from error
+                error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    msg = "a training process was killed, perhaps for lack of memory; run again, with fewer --jobs"
+                    raise RunStopped(msg) from error
+                yield under_way[future], error if isinstance(error, Exception) else future.result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # A training that is under way would hold up the end of this process for as long as it takes.
+            held.close()
+            pool.shutdown(cancel_futures=True)
 
 
 def workers(settings: EvaluateSettings) -> Workers:
@@ -73,11 +102,19 @@ def workers(settings: EvaluateSettings) -> Workers:
 _harness: Harness | None = None
 
 
-def _begin(harness: Harness, names: "Queue[str]", threads: int) -> None:
+def _begin(harness: Harness, names: "SimpleQueue[str]", threads: int, watched: Connection) -> None:
     """Set up one worker process; tensors arrive in shared memory."""
     global _harness  # noqa: PLW0603 - a process of a pool has no other place to keep what all its tasks share
+    threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
     torch.set_num_threads(threads)
     _harness = replace(harness, device=torch.device(names.get()))
+
+
+def _end_with(watched: Connection) -> None:
+    """End this process, whatever it does, when the other end of a connection is closed."""
+    with contextlib.suppress(EOFError, OSError):
+        watched.recv()
+    os._exit(1)
 
 
 def _run(cell: Cell) -> CellResult:

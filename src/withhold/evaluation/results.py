@@ -48,7 +48,8 @@ class CellResult:
         per_class: Accuracy of that network for each class; None for a class without test images.
         losses: Mean training loss of each epoch.
         facts: What the countermeasure states, such as the epsilon of its privacy.
-        diverged: Why there is no trained network; None if there is one. A diverged training is no protection.
+        diverged: Why there is no trained network in the end; None if there is one. A diverged training is no
+            protection: what it reached before, its curve, still counts for the best epoch.
         environment: Versions and machine.
     """
 
@@ -95,7 +96,8 @@ class Attempt:
     Attributes:
         says: What the countermeasure does, in a sentence.
         last: Accuracy of the network that the competitor ends up with; None if every seed diverged.
-        best: Accuracy at the best epoch of each seed (an oracle that stops in time).
+        best: Accuracy at the best epoch of each seed (an oracle that stops in time), also of those that diverged later;
+            None if every seed diverged in its first epoch.
         curve: Mean accuracy after each epoch, over the seeds that did not diverge.
         results: One for each seed, in order.
     """

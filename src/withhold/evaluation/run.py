@@ -10,6 +10,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from withhold.data.arrays import spread_rows
+from withhold.data.atomic import partial_of
 from withhold.data.entries import Rows
 from withhold.data.pixels import Picture
 from withhold.errors import InvalidInput
@@ -19,7 +20,7 @@ from withhold.evaluation.images import Chosen, Sets, Sources, choose_images, loa
 from withhold.evaluation.jobs import Workers, workers
 from withhold.evaluation.lpips import Lpips
 from withhold.evaluation.quality import measure_pairs, pictures
-from withhold.evaluation.report.write import write_report
+from withhold.evaluation.report.write import CSV, JSON, PAGE, write_report
 from withhold.evaluation.results import Cell, CellResult, Evaluation, PairQuality
 from withhold.evaluation.results import Picture as Drawn
 from withhold.evaluation.settings import EvaluateSettings
@@ -28,7 +29,8 @@ from withhold.evaluation.suites import cells_of
 from withhold.evaluation.training import Harness, environment
 from withhold.evaluation.verdict import attempts_of, judge
 from withhold.networks.choose import Views, choose
-from withhold.networks.table import build
+from withhold.networks.head import classification_layer
+from withhold.networks.table import build, pretrained
 from withhold.progress import SILENT, Reporter
 
 DEFAULTS = EvaluateSettings()
@@ -37,7 +39,9 @@ MEASURED = 2000
 """Pairs whose likeness is measured, spread evenly over a larger set."""
 
 CELLS, LOCK = "cells", ".lock"
-OURS = frozenset({CELLS, LOCK, "index.html", "results.json", "results.csv"})
+FILES = (PAGE, JSON, CSV)
+OURS = frozenset({CELLS, LOCK, *FILES, *(partial_of(Path(name)).name for name in FILES)})
+"""What an evaluation leaves in its folder, also when it is killed while it writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +85,8 @@ def evaluate(
         InvalidInput: An argument or a dataset is unusable; no training was begun.
         RunStopped: The run cannot go on; finished trainings are kept.
     """
-    _claim(output)
     sources = Sources(originals, released, test, clean)
+    _claim(output, sources)
     try:
         with FileLock(output / LOCK).acquire(timeout=0):
             evaluation = _evaluate(sources, Store(output / CELLS), settings, reporter)
@@ -122,8 +126,12 @@ def _evaluate(sources: Sources, store: Store, settings: EvaluateSettings, report
     )
 
 
-def _claim(output: Path) -> None:
-    """Take a folder for the report, unless it holds anything that no evaluation made."""
+def _claim(output: Path, sources: Sources) -> None:
+    """Take a folder for the report, unless it holds anything that no evaluation made, or lies inside a dataset."""
+    for place in (sources.originals, sources.released, sources.test, sources.clean):
+        if place is not None and output.resolve().is_relative_to(place.resolve()):
+            msg = f"{output} lies inside of {place}, whose part the report would become; name another folder"
+            raise InvalidInput(msg)
     if output.exists() and not output.is_dir():
         msg = f"{output} is a file; name a folder for the report"
         raise InvalidInput(msg)
@@ -144,7 +152,15 @@ def _networks(chosen: Chosen, settings: EvaluateSettings, where: Workers, report
         msg = f"each network is trained once; got {', '.join(names)}"
         raise InvalidInput(msg)
     for name in names:
-        build(name, len(chosen.classes), input_size=side)
+        network = build(name, len(chosen.classes), input_size=side)
+        if settings.trained == "head":
+            if not pretrained(name):
+                msg = (
+                    f"{name} is not pretrained: training its classification layer alone teaches it little. Name a "
+                    "network such as timm:resnet18 or transformers:FOLDER, or train all layers."
+                )
+                raise InvalidInput(msg)
+            classification_layer(network)
     views: Views = "native" if sizes.uniform_side == side else "crop"
     seen = "whole images" if views == "native" else "random crops"
     reporter.say(f"Competitors train {', '.join(names)} on {seen} at {side} px, on {where.devices[0].type}.")
@@ -231,7 +247,7 @@ def _train(
     stored = {cell: store.load(cell, harness.config(cell)) for cell in cells}
     pending = [cell for cell in cells if stored[cell] is None]
     if pending:
-        reporter.say(_announce(estimate(pending, harness, where.jobs), len(cells), len(pending)))
+        reporter.say(_announce(estimate(pending, harness, where), len(cells), len(pending)))
         reporter.start("Training competitors", len(pending), "trainings")
         for result in where.run(pending, harness):
             store.save(result)

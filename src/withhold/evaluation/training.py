@@ -1,5 +1,6 @@
 """One cell: a competitor trains one network on one material under one countermeasure and is tested on clean images."""
 
+import math
 import platform
 import time
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from withhold.evaluation.images import Sets
 from withhold.evaluation.results import NOISE, ORIGINAL, RELEASED, Cell, CellResult
 from withhold.evaluation.settings import EvaluateSettings
 from withhold.networks.head import train_head_only
-from withhold.networks.table import build, is_path
+from withhold.networks.table import build, pretrained
 from withhold.networks.training import Diverged, EpochResult, Recipe, as_unit, recipe_for, reference_recipe
 from withhold.seeds import derive_seed
 from withhold.version import __version__
@@ -52,7 +53,7 @@ class Harness:
             final=watch.final,
             per_class=watch.per_class,
             losses=tuple(watch.losses),
-            facts=dict(competitor.facts),
+            facts={name: _finite(value) for name, value in competitor.facts.items()},
             seconds=round(time.monotonic() - began, 1),
             environment=environment(self.device),
             diverged=diverged,
@@ -65,25 +66,36 @@ class Harness:
         used = {ORIGINAL: ["original"], NOISE: ["noise"], "rest": ["original"]}.get(kind, ["released"])
         used += ["original"] if cell.material.startswith(f"{RELEASED}-") else []
         used += ["clean" if len(self.sets.clean) else "original"] if countermeasure.clean_images else []
+        drawn = bool(countermeasure.clean_images) or cell.material not in {ORIGINAL, NOISE, RELEASED}
         return {
             "cell": asdict(cell),
             "countermeasure": {"kind": type(countermeasure).__name__, **_plain(asdict(countermeasure))},  # type: ignore[call-overload]
-            "recipe": asdict(self.recipe(cell.network, len(self.sets.original))),
+            "recipe": asdict(self.recipe(cell.network, self.images_of(cell))),
             "trained": self.settings.trained,
             "input_size": self.sets.side,
             "data": {name: self.sets.digests[name] for name in sorted({*used, "test"})},
+            "drawn": self.settings.seed if drawn else None,
             "device": self.device.type,
             "compiled": self.settings.compiled,
             "withhold": __version__,
+            "torch": torch.__version__,
         }
+
+    def images_of(self, cell: Cell) -> int:
+        """Count the images that a cell's competitor gets, on which the recipe's epochs depend."""
+        count = len(self.sets.original)
+        kind, _, share = cell.material.partition("-")
+        if kind == "rest":
+            return count - _protected(count, share)
+        own = 0 if len(self.sets.clean) else find(cell.countermeasure).clean_images
+        return count - own
 
     def recipe(self, network: str, images: int) -> Recipe:
         """Choose the recipe for a network and a number of training images."""
         settings = self.settings
         if settings.recipe == "reference":
             return reference_recipe(settings.epochs) if settings.epochs else reference_recipe()
-        pretrained = is_path(network) and "-untrained:" not in network
-        return recipe_for(network, images, epochs=settings.epochs, pretrained=pretrained)
+        return recipe_for(network, images, epochs=settings.epochs, pretrained=pretrained(network))
 
     def _competitor(self, cell: Cell, images: int, clean: Labelled, watch: "_Watch") -> Competitor:
         seed = derive_seed(cell.seed, "competitor")
@@ -119,11 +131,15 @@ def material_of(sets: Sets, name: str, seed: int) -> Labelled:
     kind, _, share = name.partition("-")
     order = torch.randperm(len(sets.original), generator=_generator(seed, "protected share"))
     protected = torch.zeros(len(order), dtype=torch.bool)
-    protected[order[: round(len(order) * int(share) / 100)]] = True
+    protected[order[: _protected(len(order), share)]] = True
     if kind == "rest":
         return sets.original.take(~protected)
     images = torch.where(protected[:, None, None, None], sets.released.images, sets.original.images)
     return Labelled(images, sets.original.labels)
+
+
+def _protected(count: int, share: str) -> int:
+    return round(count * int(share) / 100)
 
 
 def environment(device: torch.device) -> dict[str, str]:
@@ -163,10 +179,16 @@ class _Watch:
     def _correct(self, network: nn.Module) -> Tensor:
         device = next(network.parameters()).device
         with torch.inference_mode():
-            predicted = [
-                network(as_unit(images).to(device)).argmax(1).cpu() for images in torch.split(self._test.images, TESTED)
-            ]
-        return torch.cat(predicted) == self._test.labels
+            logits = [network(as_unit(images).to(device)) for images in torch.split(self._test.images, TESTED)]
+        if not all(bool(each.isfinite().all()) for each in logits):
+            msg = "the trained network gives outputs that are not finite"
+            raise Diverged(msg)
+        return torch.cat([each.argmax(1).cpu() for each in logits]) == self._test.labels
+
+
+def _finite(value: float | int | str) -> float | int | str:
+    """Keep a fact as it is where JSON can hold it."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _mean(correct: Tensor) -> float:

@@ -41,14 +41,15 @@ def attempts_of(results: Iterable[CellResult]) -> tuple[Attempt, ...]:
 def _attempt(key: tuple[str, str, str], results: Sequence[CellResult]) -> Attempt:
     material, countermeasure, network = key
     trained = [result for result in results if result.diverged is None]
+    reached = [result for result in results if result.diverged is None or result.curve]
     return Attempt(
         material=material,
         countermeasure=countermeasure,
         network=network,
         says=sentence(find(countermeasure)),
         last=Spread.of([result.final for result in trained]) if trained else None,
-        best=Spread.of([result.best for result in trained]) if trained else None,
-        curve=_means([result.curve for result in trained]),
+        best=Spread.of([result.best for result in reached]) if reached else None,
+        curve=_means([result.curve for result in reached]),
         per_class=tuple(_mean_of_class(column) for column in zip(*(r.per_class for r in trained), strict=True)),
         diverged=len(results) - len(trained),
         results=tuple(results),
@@ -74,15 +75,13 @@ def judge(attempts: Sequence[Attempt], chance: float, not_tried: Sequence[str] =
         chance: Accuracy of guessing.
         not_tried: What was left out, and why.
     """
-    on_release = [attempt for attempt in attempts if attempt.material == RELEASED and attempt.best is not None]
-    inside = [attempt for attempt in on_release if not find(attempt.countermeasure).outside_data]
+    inside = [a for a in attempts if a.material == RELEASED and not find(a.countermeasure).outside_data]
     clean, noise = (_strongest([a for a in attempts if a.material == kind]) for kind in (ORIGINAL, NOISE))
     strongest = _strongest(inside)
     undefended = _strongest([a for a in inside if a.countermeasure == PLAIN])
     kept = None if clean is None or strongest is None else _kept(_best(strongest), _best(clean), chance)
     verdict = Verdict("", (), clean, noise, undefended, strongest, kept)
-    competitors = sum(attempt.material == RELEASED for attempt in attempts)
-    words = _sentence(verdict, chance, competitors)
+    words = _sentence(verdict, chance, len(inside))
     return replace(verdict, sentence=words, caveats=tuple(_caveats(attempts, verdict, not_tried)))
 
 
@@ -103,6 +102,8 @@ def _kept(accuracy: float, clean: float, chance: float) -> float | None:
 
 def _sentence(verdict: Verdict, chance: float, tried: int) -> str:
     strongest, clean = verdict.strongest, verdict.clean
+    if not tried:
+        return "No verdict: no competitor was tried that trains on the release alone."
     if strongest is None:
         return f"No verdict: none of the {_count(tried, 'competitor')} trained on the release gave a working network."
     if clean is None or verdict.kept is None or not works(clean, chance):
@@ -130,7 +131,7 @@ def _grade(kept: float) -> str:
         return "This release withholds less than half of its training value."
     if kept > PARTIAL:
         return "This release withholds part of its training value."
-    return "This release withheld most of its training value from every competitor that was tried."
+    return "This release withheld most of its training value from every tried competitor that trained on it alone."
 
 
 def describe(attempt: Attempt) -> str:
@@ -142,8 +143,8 @@ def describe(attempt: Attempt) -> str:
 def _caveats(attempts: Sequence[Attempt], verdict: Verdict, not_tried: Sequence[str]) -> Iterable[str]:
     undefended, strongest = verdict.undefended, verdict.strongest
     if undefended is not None and strongest is not None:
-        plain = f"Without a countermeasure a competitor ends at {_percent(_last(undefended))}"
-        better = f"; the strongest, {strongest.countermeasure}, ends at {_percent(_last(strongest))}"
+        plain = f"Without a countermeasure a competitor {_end(undefended)}"
+        better = f"; the strongest, {strongest.countermeasure}, {_end(strongest)}"
         yield f"{plain}{'' if strongest is undefended else better}."
     if (
         verdict.clean is not None
@@ -151,6 +152,12 @@ def _caveats(attempts: Sequence[Attempt], verdict: Verdict, not_tried: Sequence[
         and _best(verdict.strongest or verdict.clean) > _best(verdict.clean)
     ):
         yield "The strongest competitor did better than plain training on the originals: the release protects nothing."
+    if verdict.noise is not None and strongest is not None and _best(verdict.noise) <= _best(strongest):
+        left = _percent(_best(verdict.noise))
+        yield f"Random noise of the same size protects as well as this release: it leaves {left}."
+    tried = {attempt.countermeasure for attempt in attempts if attempt.material == RELEASED}
+    if tried == {PLAIN}:
+        yield "No countermeasure was tried; most protection yields to some. --suite standard or full tries them."
     yield from _own_images(attempts)
     yield from _shares(attempts)
     seeds = max((len(attempt.results) for attempt in attempts), default=0)
@@ -158,7 +165,7 @@ def _caveats(attempts: Sequence[Attempt], verdict: Verdict, not_tried: Sequence[
         yield f"Each figure comes from {_count(seeds, 'training')}; --seeds {ENOUGH_SEEDS} shows how far they vary."
     diverged = sum(attempt.diverged for attempt in attempts)
     if diverged:
-        yield f"{_count(diverged, 'training')} diverged; a failed training is no protection and counts for nothing."
+        yield f"{_count(diverged, 'training')} diverged, which is no protection: what it reached before counts."
     if verdict.clean is None:
         yield "There is no control on the originals."
     if not_tried:
@@ -169,9 +176,8 @@ def _caveats(attempts: Sequence[Attempt], verdict: Verdict, not_tried: Sequence[
     )
 
 
-def _last(attempt: Attempt) -> float:
-    assert attempt.last is not None
-    return attempt.last.mean
+def _end(attempt: Attempt) -> str:
+    return "diverges in the end" if attempt.last is None else f"ends at {_percent(attempt.last.mean)}"
 
 
 def _own_images(attempts: Sequence[Attempt]) -> Iterable[str]:
@@ -184,10 +190,11 @@ def _own_images(attempts: Sequence[Attempt]) -> Iterable[str]:
             for a in outside
             if a is not mixed and find(a.countermeasure).clean_images == count and a.network == mixed.network
         ]
-        if mixed.countermeasure.startswith("dilution") and alone:
+        if mixed.countermeasure.startswith("dilution"):
+            control = f"those images alone give {_percent(_best(alone[0]))}" if alone else "those alone were not tried"
             yield (
                 f"With {count} clean images of their own a competitor ({mixed.network}) gets {_percent(_best(mixed))}; "
-                f"those images alone give {_percent(_best(alone[0]))}."
+                f"{control}."
             )
 
 

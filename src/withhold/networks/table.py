@@ -140,6 +140,15 @@ def wrap(
     return Classifier(type(network).__name__, classes, input_size, body)
 
 
+def pretrained(name: str) -> bool:
+    """Tell whether a name means weights that were trained elsewhere, as far as a name tells.
+
+    >>> pretrained("timm:resnet18"), pretrained("timm-untrained:resnet18"), pretrained("resnet18")
+    (True, False, False)
+    """
+    return is_path(name) and name.partition(":")[0] not in UNTRAINED
+
+
 def is_path(name: str) -> bool:
     """Tell whether a name leads outside the built-in networks, so that building it may import or download something."""
     return ":" in name

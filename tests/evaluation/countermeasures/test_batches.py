@@ -1,13 +1,11 @@
 from collections.abc import Iterator
 
-import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from withhold.evaluation.countermeasures.batches import (
     ChangedBatches,
     borrowed_randomness,
-    evaluating,
     shares,
     transformed,
 )
@@ -73,20 +71,6 @@ def test_borrowed_randomness_repeats_moves_on_and_leaves_the_global_state_alone(
     assert draws(1) == draws(1)
     assert len({*draws(1), *draws(2)}) == 4
     assert torch.equal(torch.random.get_rng_state(), before)
-
-
-def test_every_module_gets_back_the_mode_it_had() -> None:
-    frozen = nn.BatchNorm2d(3)
-    network = nn.Sequential(nn.BatchNorm2d(3), nn.Sequential(nn.Dropout(), frozen))
-    network.train()
-    frozen.eval()  # as in fine-tuning
-    modes = [module.training for module in network.modules()]
-    with evaluating(network) as evaluated:
-        assert not any(module.training for module in evaluated.modules())
-    assert [module.training for module in network.modules()] == modes
-    with pytest.raises(ValueError, match="expected 4D"), evaluating(network):
-        network(torch.zeros(3))
-    assert [module.training for module in network.modules()] == modes
 
 
 def test_labels_become_shares_once() -> None:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from withhold.networks.training import TrainingData, as_unit
 
@@ -50,18 +50,6 @@ def borrowed_randomness(generator: torch.Generator) -> Iterator[None]:
         # Not torch.manual_seed: it would seed every device, and only the CPU's state is put back.
         torch.default_generator.manual_seed(seed)
         yield
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[nn.Module]:
-    """Put a network into evaluation mode, and each of its modules back into the mode it had."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield network
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def shares(labels: Tensor, classes: int) -> Tensor:

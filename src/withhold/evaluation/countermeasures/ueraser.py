@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from kornia.augmentation import RandomChannelShuffle, RandomPlasmaBrightness, RandomPlasmaContrast
 from torch import Tensor, nn
 
+from withhold.craft.training_batches import evaluating
 from withhold.errors import InvalidInput
 from withhold.evaluation.competitor import Competitor
-from withhold.evaluation.countermeasures.batches import ChangedBatches, borrowed_randomness, evaluating
+from withhold.evaluation.countermeasures.batches import ChangedBatches, borrowed_randomness
 from withhold.evaluation.countermeasures.countermeasure import Countermeasure
 from withhold.evaluation.countermeasures.jpeg import reencoded
 from withhold.evaluation.countermeasures.trivialaugment import changed_one_by_one, trivial_policies

@@ -26,7 +26,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class HeatCell:
-    """One attempt in the table; without values, every seed diverged.
+    """One attempt in the table; without a last value every seed diverged, without a best one in its first epoch.
 
     Attributes:
         counted: Seeds that gave a trained network.
@@ -126,7 +126,7 @@ def _sorted(ways: Iterable[tuple[str, str]], all_ways: dict[tuple[str, str], lis
     """Sort by what the row's best network got; controls keep the order originals, noise; diverged rows come last."""
 
     def key(way: tuple[str, str]) -> tuple[int, float]:
-        found = max((top(attempt) or 0.0 for attempt in all_ways[way] if attempt.last), default=-1.0)
+        found = max((top(attempt) or 0.0 for attempt in all_ways[way] if attempt.best), default=-1.0)
         return ((ORIGINAL, NOISE).index(way[0]) if way[0] in {ORIGINAL, NOISE} else 0, -found)
 
     return sorted(ways, key=key)

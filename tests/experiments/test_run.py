@@ -1,0 +1,44 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from experiments.images import likeness
+from experiments.run import about, finished, stored
+from experiments.specification import Experiment, Size
+
+SIZE = Size()
+LINE = {"release": "a", "countermeasure": "none", "network": "resnet9", "seed": 0}
+
+
+@pytest.mark.parametrize("half", ["", '{"release": "b", "coun'])
+def test_half_a_last_line_is_cut_off_and_the_others_stay(tmp_path: Path, half: str) -> None:
+    path = tmp_path / "results.jsonl"
+    whole = json.dumps(LINE) + "\n"
+    path.write_text(whole + half)
+    assert stored(path) == [LINE]
+    assert path.read_text() == whole
+    assert stored(tmp_path / "absent.jsonl") == []
+
+
+def test_a_line_counts_only_for_what_the_file_still_says() -> None:
+    release = {"name": "a", "settings": {"steps": 5}}
+    one = Experiment(title="t", question="q", releases=[release])
+    line = {**LINE, "about": about(one, one.releases[0], SIZE)}
+    assert finished([line], one, SIZE) == {("a", "none", "resnet9", 0)}
+    other = Experiment(title="t", question="q", releases=[{**release, "settings": {"steps": 6}}])
+    assert finished([line], other, SIZE) == set()
+    assert finished([line], one, Size(epochs=99)) == set()
+    assert finished([line], one, Size(seeds=(5,))) != set()
+    assert finished([{**LINE, "release": "gone", "origin": "before"}], one, SIZE) == set()
+    assert finished([{**LINE, "origin": "an earlier script"}], one, SIZE) != set()
+
+
+def test_likeness_is_of_the_images_that_were_published() -> None:
+    images = torch.full((2, 3, 32, 32), 100, dtype=torch.uint8)
+    moved = images.clone()
+    moved[0] += 8
+    measured = likeness(images, moved)
+    assert measured["psnr"] == pytest.approx(30.07, abs=0.01)  # 20 log10(255 / 8)
+    assert 0.9 < measured["ssim"] < 1
+    assert likeness(images, images) == {"ssim": 1.0}
