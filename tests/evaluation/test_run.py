@@ -16,7 +16,8 @@ from withhold.evaluation.settings import EvaluateSettings
 from withhold.evaluation.training import Harness
 from withhold.progress import SILENT, Reporter
 
-QUICK = EvaluateSettings(suite="quick", epochs=1, device="cpu")
+TINY = "tests.evaluation.datasets:tiny"
+QUICK = EvaluateSettings(suite="quick", epochs=1, device="cpu", networks=(TINY,))
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def test_a_training_that_fails_does_not_cost_the_others(
         return ran(harness, cell)
 
     monkeypatch.setattr(Harness, "run", failing)
-    with pytest.raises(RunStopped, match="1 of 3 trainings failed; noise, none, resnet9, seed 0: RuntimeError: out of"):
+    with pytest.raises(RunStopped, match=r"1 of 3 trainings failed; noise, .*, seed 0: RuntimeError: out of"):
         evaluated(data, tmp_path / "report")
     assert len(stored(tmp_path / "report")) == 2
 
@@ -159,7 +160,7 @@ def test_one_evaluation_at_a_time_writes_to_a_folder(data: Folders, tmp_path: Pa
         ({"device": "cpu,cpu"}, "as many jobs"),
         ({"lpips": "absent.safetensors"}, "absent.safetensors"),
         ({"countermeasures": ("dilution-4000",)}, "4000 clean images"),
-        ({"trained": "head"}, "resnet9 is not pretrained"),
+        ({"trained": "head", "networks": ("resnet9",)}, "resnet9 is not pretrained"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_trained(
@@ -173,7 +174,7 @@ def test_bad_settings_are_refused_before_anything_is_trained(
 def test_what_a_suite_lacks_is_left_out_and_said(
     data: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "cells_of", lambda *_: [Cell(m, c, "resnet9", 0) for m, c in TRIED])
+    monkeypatch.setattr(run, "cells_of", lambda *_: [Cell(m, c, TINY, 0) for m, c in TRIED])
     evaluation = evaluated(data, tmp_path / "report")
     assert [attempt.countermeasure for attempt in evaluation.attempts] == ["none", "none"]
     assert any("dilution-4000" in caveat for caveat in evaluation.verdict.caveats)

@@ -30,7 +30,7 @@ from withhold.evaluation.training import Harness, environment
 from withhold.evaluation.verdict import attempts_of, judge
 from withhold.networks.choose import Views, choose
 from withhold.networks.head import classification_layer
-from withhold.networks.table import build, pretrained
+from withhold.networks.table import UNTRAINED, build, is_path
 from withhold.progress import SILENT, Reporter
 
 DEFAULTS = EvaluateSettings()
@@ -154,7 +154,7 @@ def _networks(chosen: Chosen, settings: EvaluateSettings, where: Workers, report
     for name in names:
         network = build(name, len(chosen.classes), input_size=side)
         if settings.trained == "head":
-            if not pretrained(name):
+            if not is_path(name) or name.partition(":")[0] in UNTRAINED:
                 msg = (
                     f"{name} is not pretrained: training its classification layer alone teaches it little. Name a "
                     "network such as timm:resnet18 or transformers:FOLDER, or train all layers."

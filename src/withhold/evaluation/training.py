@@ -17,7 +17,7 @@ from withhold.evaluation.images import Sets
 from withhold.evaluation.results import NOISE, ORIGINAL, RELEASED, Cell, CellResult
 from withhold.evaluation.settings import EvaluateSettings
 from withhold.networks.head import train_head_only
-from withhold.networks.table import build, pretrained
+from withhold.networks.table import build, of_library
 from withhold.networks.training import Diverged, EpochResult, Recipe, as_unit, recipe_for, reference_recipe
 from withhold.seeds import derive_seed
 from withhold.version import __version__
@@ -95,7 +95,7 @@ class Harness:
         settings = self.settings
         if settings.recipe == "reference":
             return reference_recipe(settings.epochs) if settings.epochs else reference_recipe()
-        return recipe_for(network, images, epochs=settings.epochs, pretrained=pretrained(network))
+        return recipe_for(network, images, epochs=settings.epochs, pretrained=of_library(network))
 
     def _competitor(self, cell: Cell, images: int, clean: Labelled, watch: "_Watch") -> Competitor:
         seed = derive_seed(cell.seed, "competitor")

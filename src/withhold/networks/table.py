@@ -140,13 +140,13 @@ def wrap(
     return Classifier(type(network).__name__, classes, input_size, body)
 
 
-def pretrained(name: str) -> bool:
-    """Tell whether a name means weights that were trained elsewhere, as far as a name tells.
+def of_library(name: str) -> bool:
+    """Tell whether a name means a network of a library with the weights it was published with.
 
-    >>> pretrained("timm:resnet18"), pretrained("timm-untrained:resnet18"), pretrained("resnet18")
+    >>> of_library("timm:resnet18"), of_library("timm-untrained:resnet18"), of_library("resnet18")
     (True, False, False)
     """
-    return is_path(name) and name.partition(":")[0] not in UNTRAINED
+    return name.partition(":")[0] in EXTERNAL
 
 
 def is_path(name: str) -> bool:

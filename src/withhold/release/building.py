@@ -17,12 +17,12 @@ from withhold.data.pixels import Picture
 from withhold.errors import InvalidInput
 from withhold.networks.checkpoint import KEY, load
 from withhold.networks.choose import Sizes
-from withhold.networks.table import build
+from withhold.networks.table import build, of_library
 from withhold.release.crafter import EVERY_CLASS, GradientCrafter, Labelled, prepare_crafter
 from withhold.release.plan import Plan
 from withhold.release.run import Materials
 from withhold.release.settings import ProtectSettings
-from withhold.release.surrogate import Surrogate, of_library, resolve
+from withhold.release.surrogate import Surrogate, resolve
 
 CHUNK = 1 << 20
 

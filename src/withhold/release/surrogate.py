@@ -14,7 +14,7 @@ from withhold.data.entries import Entries
 from withhold.errors import InvalidInput
 from withhold.networks.checkpoint import encode, load
 from withhold.networks.choose import Choice, Sizes, Views, choose, resolve_device
-from withhold.networks.table import EXTERNAL, Classifier, build, wrap
+from withhold.networks.table import Classifier, build, of_library, wrap
 from withhold.networks.training import EpochResult, accuracy, recipe_for, train
 from withhold.progress import Reporter
 from withhold.release.crafter import OBJECTIVES
@@ -273,11 +273,6 @@ class _Source:
         if self.settings.surrogate is not None and of_library(self.settings.surrogate):
             return self.settings.surrogate
         return None if self.settings.architecture == "auto" else self.settings.architecture
-
-
-def of_library(name: str) -> bool:
-    """Tell whether a surrogate's name means a network of another library."""
-    return name.partition(":")[0] in EXTERNAL
 
 
 def near_chance(measured: float, classes: int) -> bool:
