@@ -1,4 +1,4 @@
-"""Write RESULTS.md and its figures from the results of experiments and benchmarks, so that no number is typed by hand.
+"""Write RESULTS.md, its figures and the README's table from what was measured, so that no number is typed by hand.
 
 python -m experiments.report
 """
@@ -15,6 +15,15 @@ from experiments.specification import Experiment, Size, read
 from withhold.evaluation.countermeasures.table import find
 
 PAGE = HERE.parent / "RESULTS.md"
+README = HERE.parent / "README.md"
+README_ROWS = {
+    "the originals": "the originals",
+    "random noise": "originals with random noise of ±8 levels",
+    "alignment": "released, alignment (15 steps)",
+    "class-targeted": "released, class-targeted (40 steps, the default)",
+}
+"""Releases of methods.toml, and how the README names them."""
+
 SizeName = Literal["cpu", "gpu"]
 ORDER = (
     "methods",
@@ -187,8 +196,27 @@ def expected(experiment: Experiment, size: Size) -> int:
     return len(experiment.releases) * len(experiment.trials) * len(size.seeds)
 
 
+def readme_table(lines: Sequence[Line]) -> str:
+    """Write the README's table: what a competitor gets from the releases it names."""
+    rows = []
+    for name, said in README_ROWS.items():
+        runs = [line for line in lines if line["release"] == name]
+        if runs:
+            rows.append([said, *(f"{accuracy(runs, what)} %" for what in ("last", "best")), len(runs)])
+    return "\n".join(table(["trained on", "last epoch", "best epoch", "seeds"], rows)).strip()
+
+
+def write_readme() -> None:
+    """Replace the table between the README's two marks."""
+    begin, end = "<!-- measured -->", "<!-- /measured -->"
+    lines = lines_of("methods", read(HERE / "methods.toml"), "cpu")
+    before, _, rest_of_page = README.read_text().partition(begin)
+    after = rest_of_page.partition(end)[2]
+    README.write_text(f"{before}{begin}\n{readme_table(lines)}\n{end}{after}")
+
+
 def main() -> None:
-    """Write the page."""
+    """Write the page and the table."""
     page = [
         "# Results",
         "",
@@ -200,6 +228,7 @@ def main() -> None:
             page += section(name, read(HERE / f"{name}.toml"), size)
     page += sections()
     PAGE.write_text("\n".join(page).rstrip() + "\n")
+    write_readme()
 
 
 if __name__ == "__main__":
