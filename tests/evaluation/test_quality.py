@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from withhold.data import drawing
 from withhold.data.pixels import Picture as Pixels
 from withhold.data.quality import psnr, ssim
 from withhold.errors import InvalidInput
@@ -166,5 +167,5 @@ def test_grey_deep_and_transparent_pictures_are_drawn() -> None:
     assert np.array_equal(opened(found["0"].original), np.repeat(grey[0].levels, 3, 2))
     assert (opened(found["1"].original) == 255).all()
     assert (opened(found["1"].difference) < 127).all()
-    assert (opened(found["2"].original) == module.PAPER).all()
+    assert (opened(found["2"].original) == drawing.PAPER).all()
     assert len(np.unique(opened(found["2"].difference))) > 1

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from withhold.data import drawing
 from withhold.data.dataset import Dataset, Entry
+from withhold.data.drawing import difference, shown
 from withhold.data.pixels import Picture, decode, encode
 from withhold.errors import InvalidInput
 from withhold.release import sheet
 from withhold.release.run import protect
 from withhold.release.settings import ProtectSettings
-from withhold.release.sheet import CELL, GAP, HEAD, MARGIN, Row, difference, draw_sheet, shown
+from withhold.release.sheet import CELL, GAP, HEAD, MARGIN, Row, draw_sheet
 from withhold.release.show import show
 
 TOP = MARGIN + HEAD + GAP
@@ -101,7 +103,7 @@ def test_the_change_of_a_large_picture_stays_visible_when_reduced() -> None:
     [
         (grey(70), (70, 70, 70)),
         (grey(70 * 257, dtype=np.uint16), (70, 70, 70)),
-        (Picture(colour(70).levels, np.zeros((32, 32), np.uint8)), sheet.PAPER),
+        (Picture(colour(70).levels, np.zeros((32, 32), np.uint8)), drawing.PAPER),
         (Picture(colour(70).levels, np.full((32, 32), 255, np.uint8)), (70, 70, 70)),
     ],
 )
@@ -128,7 +130,7 @@ def test_captions_give_largest_change_and_psnr(monkeypatch: pytest.MonkeyPatch) 
 def test_a_long_name_stays_inside_its_column() -> None:
     image = np.asarray(draw_sheet(["Released"], [Row("a/" + "w" * 200 + ".png", grey(9), [grey(10)])], 10))
     gap = image[:, MARGIN + CELL : MARGIN + CELL + GAP]
-    assert (gap == sheet.PAPER).all()
+    assert (gap == drawing.PAPER).all()
 
 
 def test_sampling_takes_each_class_before_any_twice(photos: Path, released: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from withhold.data.drawing import difference, shown
 from withhold.data.pixels import Picture as Pixels
 from withhold.data.pixels import change
 from withhold.data.quality import PIXELS_AT_A_TIME, psnr, ssim
@@ -21,9 +22,6 @@ HELD_PIXELS = 16 * PIXELS_AT_A_TIME
 
 SIDE = 512
 MAGNIFIED = 10.0
-MID_GREY = 0.5
-PAPER = (250, 250, 248)
-WHITE = int(np.iinfo(np.uint8).max)
 
 Pair = tuple[Pixels, Pixels]
 Read = Callable[[Sequence[int]], Iterable[Pair]]
@@ -155,32 +153,17 @@ def _sampled(quality: Sequence[PairQuality], seed: int) -> list[int]:
 def _drawn(quality: PairQuality, why: str, before: Pixels, after: Pixels, magnified: float) -> Picture:
     height, width = before.levels.shape[:2]
     # Differences are magnified at full size and reduced by picking pixels: averages would make them vanish.
-    changed = _rgb(np.clip(MID_GREY + magnified * (after.unit() - before.unit()), 0, 1))
+    changed = difference(before, after, magnified)
     smooth, picked = Image.Resampling.LANCZOS, Image.Resampling.NEAREST
     return Picture(
         quality,
-        _png(_shown(before), smooth),
-        _png(_shown(after), smooth),
+        _png(shown(before), smooth),
+        _png(shown(after), smooth),
         _png(changed, picked),
         magnified,
         why,
         (width, height),
     )
-
-
-def _shown(picture: Pixels) -> Image.Image:
-    """Turn a picture into what a screen shows: 8-bit RGB, transparent parts over the colour of paper."""
-    image = _rgb(picture.unit())
-    if picture.alpha is None:
-        return image
-    paper = Image.new("RGB", image.size, PAPER)
-    paper.paste(image, mask=Image.fromarray(picture.alpha))
-    return paper
-
-
-def _rgb(unit: np.ndarray) -> Image.Image:
-    levels = np.rint(unit * WHITE).astype(np.uint8).transpose(1, 2, 0)
-    return Image.fromarray(np.ascontiguousarray(np.broadcast_to(levels, (*levels.shape[:2], 3))))
 
 
 def _png(image: Image.Image, resampling: Image.Resampling) -> bytes:

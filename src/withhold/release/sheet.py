@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from withhold.data.drawing import PAPER, WHITE, difference, shown
 from withhold.data.pixels import Picture, change
 from withhold.data.quality import psnr
 
@@ -14,9 +14,7 @@ GAP = 14
 MARGIN = 24
 TEXT = 14
 HEAD = 19
-WHITE = int(np.iinfo(np.uint8).max)
-MID_GREY = 0.5
-PAPER, INK, FAINT, MARK = (250, 250, 248), (20, 20, 20), (110, 110, 110), (230, 40, 40)
+INK, FAINT, MARK = (20, 20, 20), (110, 110, 110), (230, 40, 40)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,26 +84,6 @@ def _view(image: Image.Image) -> str:
     if scale == 0:
         return "pixels; below: square at 1:1"
     return "pixels" if scale == 1 else f"pixels, enlarged {scale} times"
-
-
-def shown(picture: Picture) -> Image.Image:
-    """Turn a picture into what a screen shows: 8-bit RGB, transparent parts over the paper's colour."""
-    image = _rgb(picture.unit())
-    if picture.alpha is None:
-        return image
-    paper = Image.new("RGB", image.size, PAPER)
-    paper.paste(image, mask=Image.fromarray(picture.alpha))
-    return paper
-
-
-def difference(before: Picture, after: Picture, magnify: float) -> Image.Image:
-    """Draw `after - before`, magnified, around mid grey; what lies outside the range is clipped."""
-    return _rgb(np.clip(MID_GREY + magnify * (after.unit() - before.unit()), 0, 1))
-
-
-def _rgb(unit: np.ndarray) -> Image.Image:
-    levels = np.rint(unit * WHITE).astype(np.uint8).transpose(1, 2, 0)
-    return Image.fromarray(np.ascontiguousarray(np.broadcast_to(levels, (*levels.shape[:2], 3))))
 
 
 def _framed(image: Image.Image, *, smooth: bool) -> Image.Image:
