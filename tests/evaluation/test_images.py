@@ -8,7 +8,8 @@ from tests.evaluation.datasets import BOUND, CLASSES, SIDE, Folders, changed, fo
 
 from withhold.errors import InvalidInput
 from withhold.evaluation import images
-from withhold.evaluation.images import Sets, Sources, choose_images, load_sets
+from withhold.evaluation.images import Sets, load_sets
+from withhold.evaluation.matching import Sources, choose_images
 from withhold.evaluation.settings import EvaluateSettings
 
 SETTINGS = EvaluateSettings()

@@ -7,7 +7,8 @@ from tests.evaluation.datasets import BOUND, SIDE, folders
 from withhold.evaluation import training
 from withhold.evaluation.competitor import Competitor
 from withhold.evaluation.countermeasures.countermeasure import Countermeasure
-from withhold.evaluation.images import Sets, Sources, choose_images, load_sets
+from withhold.evaluation.images import Sets, load_sets
+from withhold.evaluation.matching import Sources, choose_images
 from withhold.evaluation.results import Cell
 from withhold.evaluation.settings import EvaluateSettings
 from withhold.evaluation.training import Harness, material_of

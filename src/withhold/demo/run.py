@@ -16,7 +16,7 @@ from withhold.demo import SIZE, Size
 from withhold.demo.images import TEST, TRAIN, images_of, write_folders
 from withhold.demo.photographs import photograph_patches
 from withhold.errors import InvalidInput, RunStopped
-from withhold.evaluation.results import Attempt
+from withhold.evaluation.results import Verdict
 from withhold.evaluation.run import evaluate
 from withhold.evaluation.settings import EvaluateSettings
 from withhold.progress import SILENT, Reporter
@@ -117,16 +117,12 @@ def demonstrate(
     with part("evaluate", "A competitor trains on the originals, on random noise, and on the release."):
         report = output / "report"
         evaluation = evaluate(folders[TRAIN], released, folders[TEST], report, competitors, reporter=reporter)
-    verdict = evaluation.verdict
     result = Demonstration(
         data="photographs of scikit-image" if data is None else data.name,
         classes=len(evaluation.classes),
         train_images=evaluation.data["training images"],
         test_images=evaluation.data["test images"],
-        from_original=_accuracy(verdict.clean),
-        from_released=_accuracy(verdict.undefended),
-        from_noise=_accuracy(verdict.noise),
-        best_from_released=max(result.best for result in verdict.undefended.results) if verdict.undefended else 0.0,
+        **_accuracies(evaluation.verdict),
         chance=evaluation.chance,
         checked=verification.checked,
         offenders=len(verification.offenders),
@@ -142,11 +138,15 @@ def demonstrate(
     return result
 
 
-def _accuracy(attempt: Attempt | None) -> float:
-    if attempt is None or attempt.last is None:
+def _accuracies(verdict: Verdict) -> dict[str, float]:
+    """Name what each training gave."""
+    attempts = (verdict.clean, verdict.undefended, verdict.noise)
+    lasts = [attempt.last.mean for attempt in attempts if attempt is not None and attempt.last is not None]
+    if len(lasts) < len(attempts) or verdict.undefended is None or verdict.undefended.best is None:
         msg = "a competitor's training diverged, so nothing can be compared; run the demonstration with another --seed"
         raise RunStopped(msg)
-    return attempt.last.mean
+    names = ("from_original", "from_released", "from_noise")
+    return {**dict(zip(names, lasts, strict=True)), "best_from_released": verdict.undefended.best.mean}
 
 
 def _clear(output: Path) -> None:

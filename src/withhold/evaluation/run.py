@@ -16,9 +16,10 @@ from withhold.data.pixels import Picture
 from withhold.errors import InvalidInput
 from withhold.evaluation.countermeasures.table import find
 from withhold.evaluation.estimate import Estimate, estimate
-from withhold.evaluation.images import Chosen, Sets, Sources, choose_images, load_sets
+from withhold.evaluation.images import Sets, load_sets
 from withhold.evaluation.jobs import Workers, workers
 from withhold.evaluation.lpips import Lpips
+from withhold.evaluation.matching import Chosen, Sources, choose_images
 from withhold.evaluation.quality import measure_pairs, pictures
 from withhold.evaluation.report.write import CSV, JSON, PAGE, write_report
 from withhold.evaluation.results import Cell, CellResult, Evaluation, PairQuality
