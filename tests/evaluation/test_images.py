@@ -75,6 +75,13 @@ def test_sets_that_do_not_match_are_refused_with_what_differs(data: Folders, spo
         choose_images(Sources(data.originals, data.released, data.test), SETTINGS)
 
 
+def test_swapped_originals_and_release_are_refused(data: Folders) -> None:
+    (data.released / "release.json").write_text("{}")
+    choose_images(Sources(data.originals, data.released, data.test), SETTINGS)
+    with pytest.raises(InvalidInput, match="give the originals first"):
+        choose_images(Sources(data.released, data.originals, data.test), SETTINGS)
+
+
 @pytest.mark.parametrize("of", ["originals", "released"])
 def test_a_test_image_that_was_trained_on_is_refused_by_its_pixels(data: Folders, of: str) -> None:
     source = getattr(data, of) / CLASSES[0] / "000.png"
@@ -116,7 +123,7 @@ def test_more_than_memory_holds_is_refused(data: Folders, monkeypatch: pytest.Mo
 
 def test_an_unreadable_test_image_is_named(data: Folders) -> None:
     (data.test / CLASSES[0] / "broken.png").write_bytes(b"\x89PNG broken")
-    with pytest.raises(InvalidInput, match=r"broken\.png"):
+    with pytest.raises(InvalidInput, match=r"an image of the test set is unusable: across/broken\.png cannot be read"):
         loaded(data)
 
 

@@ -103,8 +103,10 @@ def test_a_diverged_training_is_no_protection() -> None:
 
 
 def test_a_control_that_learnt_nothing_gives_no_verdict() -> None:
-    verdict = judge(attempts_of([result("original", 0.15), result("released", 0.12)]), CHANCE)
+    learnt = [result("original", 0.15), result("noise", 0.1), result("released", 0.16)]
+    verdict = judge(attempts_of(learnt), CHANCE)
     assert verdict.sentence.startswith("No verdict")
+    assert not any("protects" in caveat for caveat in verdict.caveats)
 
 
 def test_a_competitor_with_images_of_its_own_is_stated_apart() -> None:

@@ -144,5 +144,5 @@ def test_centre_crop_is_the_middle_of_the_longer_side() -> None:
 def test_an_image_that_changed_since_the_scan_stops_the_run() -> None:
     dataset = flat(8)
     dataset.broken = {5}
-    with pytest.raises(RunStopped, match=r"shard#5 can no longer be read \(the bytes changed\)"):
+    with pytest.raises(RunStopped, match=r"shard#5 cannot be read \(the bytes changed\)"):
         list(StreamedData(dataset, dataset.listing(), 8, "crop").epoch(4, generator()))

@@ -39,7 +39,7 @@ def read_arrays(
         draws: (n, 5) in [0, 1), five for each image; zeros if absent.
 
     Raises:
-        RunStopped: An image that could be read before no longer can.
+        RunStopped: An image cannot be read.
     """
     draws = np.zeros((len(entries), 5)) if draws is None else draws
 
@@ -125,7 +125,7 @@ def _decode(dataset: Dataset, stored: Stored, entries: Entries, index: int) -> P
             raise stored
         return dataset.decode(stored)
     except (OSError, UnreadableImage) as error:
-        msg = f"{entries[index].name} can no longer be read ({error}); put it back as it was and run the command again."
+        msg = f"{entries[index].name} cannot be read ({error}); put it back as it was and run the command again."
         raise RunStopped(msg) from error
 
 

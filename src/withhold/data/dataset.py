@@ -7,6 +7,9 @@ from typing import Protocol
 
 from withhold.data.pixels import Picture
 
+RELEASE_DOCUMENT = "release.json"
+"""File that a release holds beside its images; by it a folder is known to be one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

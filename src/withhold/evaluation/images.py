@@ -59,14 +59,16 @@ def load_sets(chosen: Chosen, side: int, views: Views, bound: int, seed: int) ->
     _check_memory(chosen, stored)
     whole = _square(stored, 1.0)
     tested = whole if views == "native" else centre_crop(side)
-    original, known = _read(chosen.original, whole, stored)
-    released, published = _read(chosen.released, whole, stored)
-    test, unseen = _read(chosen.test, tested, side)
+    original, known = _read(chosen.original, "the originals", whole, stored)
+    released, published = _read(chosen.released, "the release", whole, stored)
+    test, unseen = _read(chosen.test, "the test set", tested, side)
     _check_disjoint(chosen, known, published, unseen)
-    noise, _ = _read(chosen.original, _with_noise(whole, bound), stored, seed=derive_seed(seed, "noise control"))
+    noise, _ = _read(
+        chosen.original, "the originals", _with_noise(whole, bound), stored, seed=derive_seed(seed, "noise control")
+    )
     clean = Labelled(original.images[:0], original.labels[:0])
     if chosen.clean is not None:
-        clean, own = _read(chosen.clean, whole, stored)
+        clean, own = _read(chosen.clean, "the competitor's clean images", whole, stored)
         _refuse_overlap(chosen.clean, own, set(unseen), "the competitor's clean images", "the test set")
     sets = {"original": original, "noise": noise, "released": released, "test": test, "clean": clean}
     digests = {name: _digest(part) for name, part in sets.items()}
@@ -105,7 +107,7 @@ def _with_noise(prepare: Prepare, bound: int) -> Prepare:
     return disturbed
 
 
-def _read(part: Part, prepare: Prepare, side: int, *, seed: int = 0) -> tuple[Labelled, list[bytes]]:
+def _read(part: Part, what: str, prepare: Prepare, side: int, *, seed: int = 0) -> tuple[Labelled, list[bytes]]:
     """Read images with the digest of each one's pixels before it is resized."""
 
     def hashed(pixels: Pixels, draw: npt.NDArray[np.float64]) -> tuple[Pixels, bytes]:
@@ -120,7 +122,8 @@ def _read(part: Part, prepare: Prepare, side: int, *, seed: int = 0) -> tuple[La
             images[index] = pixels
             digests.append(digest)
     except RunStopped as error:
-        raise InvalidInput(str(error)) from error
+        msg = f"an image of {what} is unusable: {error}"
+        raise InvalidInput(msg) from error
     tensor = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
     return Labelled(tensor, torch.from_numpy(part.labels)), digests
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from withhold.data.arrays import spread_rows
-from withhold.data.dataset import Dataset
+from withhold.data.dataset import RELEASE_DOCUMENT, Dataset
 from withhold.data.entries import Entries, Rows, is_readable, list_entries, read_each
 from withhold.data.open import open_dataset
 from withhold.data.pairing import pair
@@ -101,6 +101,9 @@ def choose_images(sources: Sources, settings: EvaluateSettings) -> Chosen:
     Raises:
         InvalidInput: They differ in classes, or an original has no released image; the message says what differs.
     """
+    if (sources.originals / RELEASE_DOCUMENT).is_file() and not (sources.released / RELEASE_DOCUMENT).is_file():
+        msg = f"{sources.originals} is a release and {sources.released} is none: give the originals first"
+        raise InvalidInput(msg)
     before, after = (open_dataset(root, splits=settings.splits) for root in (sources.originals, sources.released))
     tested = open_dataset(sources.test, splits=settings.test_splits)
     _check_same_classes(before, after, sources.released)

@@ -93,6 +93,9 @@ def evaluate(
             evaluation = _evaluate(sources, Store(output / CELLS), settings, reporter)
             reporter.say(f"Report: {write_report(evaluation, output)}")
             return evaluation
+    except KeyboardInterrupt:
+        reporter.say(f"Interrupted. Finished trainings are kept in {output}; the same command goes on from there.")
+        raise
     except Timeout:
         msg = f"another evaluation is writing to {output}; wait for it, or choose another folder"
         raise InvalidInput(msg) from None
@@ -185,7 +188,9 @@ def _possible(cells: Sequence[Cell], chosen: Chosen, settings: EvaluateSettings)
             lacking[name] = f"{name} (install it with: pip install 'withhold[{','.join(absent)}]')"
         elif countermeasure.clean_images > owned:
             needed = countermeasure.clean_images
-            lacking[name] = f"{name} (it needs {needed} clean images of the competitor's own; there are {owned})"
+            lacking[name] = (
+                f"{name} (it needs {needed} clean images of the competitor's own; there are {owned}: --clean)"
+            )
     for name in settings.countermeasures:
         if name in lacking:
             msg = f"cannot try {lacking[name]}"

@@ -82,7 +82,7 @@ def judge(attempts: Sequence[Attempt], chance: float, not_tried: Sequence[str] =
     kept = None if clean is None or strongest is None else _kept(_best(strongest), _best(clean), chance)
     verdict = Verdict("", (), clean, noise, undefended, strongest, kept)
     words = _sentence(verdict, chance, len(inside))
-    return replace(verdict, sentence=words, caveats=tuple(_caveats(attempts, verdict, not_tried)))
+    return replace(verdict, sentence=words, caveats=tuple(_caveats(attempts, verdict, chance, not_tried)))
 
 
 def _best(attempt: Attempt) -> float:
@@ -140,21 +140,14 @@ def describe(attempt: Attempt) -> str:
     return f"{how}, {attempt.network}, at its best epoch"
 
 
-def _caveats(attempts: Sequence[Attempt], verdict: Verdict, not_tried: Sequence[str]) -> Iterable[str]:
+def _caveats(attempts: Sequence[Attempt], verdict: Verdict, chance: float, not_tried: Sequence[str]) -> Iterable[str]:
     undefended, strongest = verdict.undefended, verdict.strongest
     if undefended is not None and strongest is not None:
         plain = f"Without a countermeasure a competitor {_end(undefended)}"
         better = f"; the strongest, {strongest.countermeasure}, {_end(strongest)}"
         yield f"{plain}{'' if strongest is undefended else better}."
-    if (
-        verdict.clean is not None
-        and verdict.kept is not None
-        and _best(verdict.strongest or verdict.clean) > _best(verdict.clean)
-    ):
-        yield "The strongest competitor did better than plain training on the originals: the release protects nothing."
-    if verdict.noise is not None and strongest is not None and _best(verdict.noise) <= _best(strongest):
-        left = _percent(_best(verdict.noise))
-        yield f"Random noise of the same size protects as well as this release: it leaves {left}."
+    if verdict.clean is not None and strongest is not None and works(verdict.clean, chance):
+        yield from _against_controls(verdict.clean, verdict.noise, strongest)
     tried = {attempt.countermeasure for attempt in attempts if attempt.material == RELEASED}
     if tried == {PLAIN}:
         yield "No countermeasure was tried; most protection yields to some. --suite standard or full tries them."
@@ -174,6 +167,14 @@ def _caveats(attempts: Sequence[Attempt], verdict: Verdict, not_tried: Sequence[
         "Only what was tried is measured: a competitor may know better ways, and pairs of originals and released "
         "images undo the protection."
     )
+
+
+def _against_controls(clean: Attempt, noise: Attempt | None, strongest: Attempt) -> Iterable[str]:
+    if _best(strongest) > _best(clean):
+        yield "The strongest competitor did better than plain training on the originals: the release protects nothing."
+    if noise is not None and _best(noise) <= _best(strongest):
+        left = _percent(_best(noise))
+        yield f"Random noise of the same size protects as well as this release: it leaves {left}."
 
 
 def _end(attempt: Attempt) -> str:

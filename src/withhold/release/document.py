@@ -6,11 +6,12 @@ from fractions import Fraction
 from pathlib import Path
 
 from withhold.data.atomic import write_atomic
+from withhold.data.dataset import RELEASE_DOCUMENT
 from withhold.data.pixels import parse_eps
 from withhold.errors import InvalidInput
 from withhold.version import __version__
 
-NAME = "release.json"
+NAME = RELEASE_DOCUMENT
 
 
 @dataclass(frozen=True, slots=True)
