@@ -24,6 +24,8 @@ from withhold.data.pixels import Picture, levels
 from withhold.data.quality import psnr, ssim
 from withhold.evaluation.competitor import Labelled
 from withhold.evaluation.images import Sets
+from withhold.evaluation.results import RELEASED
+from withhold.evaluation.training import material_of
 from withhold.networks.table import build
 from withhold.networks.tensor_data import TensorData
 from withhold.networks.training import accuracy, recipe_for, train
@@ -123,7 +125,8 @@ class Owner:
         measures = {name: float(value) for name, value in stored.items()}
         if release.share < 100:  # what was measured on a wholly protected set is not true of this one
             del measures["surrogate_on_released"]
-        return Released(_partly(images, original, release.share, seed), measures)
+        partly = material_of(sets_of(self.clean, images), f"{RELEASED}-{release.share}", seed)
+        return Released(partly.images, measures)
 
     def _craft(self, release: Release, settings: ProtectSettings, seed: int) -> tuple[Tensor, dict[str, float]]:
         clean = self.clean.train
@@ -209,14 +212,6 @@ def _noise(images: Tensor, bound: int, seed: int) -> Tensor:
         for image, sign in zip(images.permute(0, 2, 3, 1).numpy(), signs, strict=True)
     ]
     return torch.from_numpy(np.stack(moved)).permute(0, 3, 1, 2).contiguous()
-
-
-def _partly(released: Tensor, original: Tensor, share: int, seed: int) -> Tensor:
-    order = torch.randperm(len(original), generator=_generator(seed, "protected share"))
-    mixed = original.clone()
-    protected = order[: round(len(order) * share / 100)]
-    mixed[protected] = released[protected]
-    return mixed
 
 
 def _generator(seed: int, purpose: str) -> torch.Generator:

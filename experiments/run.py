@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--size", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seeds", type=int, nargs="+", help="only these")
-    parser.add_argument("--work", type=Path, default=HERE / "work", help="crafted releases")
+    parser.add_argument("--work", type=Path, default=HERE / "crafted", help="crafted releases")
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     device = resolve_device(args.device)

@@ -3,9 +3,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from experiments.images import likeness
+from experiments.images import Cifar, Owner, likeness
 from experiments.run import about, finished, stored
-from experiments.specification import Experiment, Size
+from experiments.specification import Experiment, Release, Size
+
+from withhold.evaluation.competitor import Labelled
+from withhold.release.settings import ProtectSettings
 
 SIZE = Size()
 LINE = {"release": "a", "countermeasure": "none", "network": "resnet9", "seed": 0}
@@ -32,6 +35,19 @@ def test_a_line_counts_only_for_what_the_file_still_says() -> None:
     assert finished([line], one, Size(seeds=(5,))) != set()
     assert finished([{**LINE, "release": "gone", "origin": "before"}], one, SIZE) == set()
     assert finished([{**LINE, "origin": "an earlier script"}], one, SIZE) != set()
+
+
+@pytest.mark.parametrize("share", [25, 100])
+def test_a_share_of_a_release_is_protected_and_the_rest_original(tmp_path: Path, share: int) -> None:
+    original = torch.arange(8, dtype=torch.uint8)[:, None, None, None].expand(8, 3, 32, 32).contiguous()
+    part = Labelled(original, torch.arange(8) % 2)
+    owner = Owner(Cifar(("a", "b"), part, part, part), SIZE, torch.device("cpu"), tmp_path)
+    owner._craft = lambda *_: (original + 100, {"surrogate_on_released": 0.5})  # type: ignore[method-assign]
+    released = owner.release(Release(name="x", share=share), ProtectSettings(), seed=0)
+    changed = (released.images != original).flatten(1).all(1)
+    assert int(changed.sum()) == 8 * share // 100
+    assert torch.equal(released.images, torch.where(changed[:, None, None, None], original + 100, original))
+    assert ("surrogate_on_released" in released.measures) == (share == 100)
 
 
 def test_likeness_is_of_the_images_that_were_published() -> None:

@@ -72,7 +72,7 @@ def resolve(
 
     Raises:
         InvalidInput: The network or weights do not exist, do not fit, or do not give finite logits of every class.
-        RunStopped: Training diverged, an image can no longer be read, or the disk has no room for the weights.
+        RunStopped: Training diverged, an image cannot be read, or the disk has no room for the weights.
     """
     source = _Source(dataset, entries, settings, sizes, reporter)
     if network is not None:
