@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -24,11 +25,12 @@ from withhold.data.pixels import Picture, levels
 from withhold.data.quality import psnr, ssim
 from withhold.evaluation.competitor import Labelled
 from withhold.evaluation.images import Sets
+from withhold.evaluation.lpips import Lpips
 from withhold.evaluation.results import RELEASED
 from withhold.evaluation.training import material_of
 from withhold.networks.table import build
 from withhold.networks.tensor_data import TensorData
-from withhold.networks.training import accuracy, recipe_for, train
+from withhold.networks.training import accuracy, as_unit, recipe_for, train
 from withhold.release.crafter import OBJECTIVES, prepare_crafter
 from withhold.release.crafter import Labelled as Batch
 from withhold.release.settings import ProtectSettings
@@ -61,9 +63,13 @@ def cifar(data: Path, size: Size) -> Cifar:
     entries = Entries(list_entries(training))
     chosen = np.sort(rows[:, : size.per_class].ravel())
     if size.judge == "test":
-        judge = _read(test, Entries(list_entries(test)))
+        tested = Entries(list_entries(test))
+        if size.judge_per_class:
+            tested = tested.take(np.sort(_first_of_each_class(test, size.judge_per_class).ravel()))
+        judge = _read(test, tested)
     else:
-        judge = _read(training, entries.take(np.sort(rows[:, size.per_class :].ravel())))
+        held_out = rows[:, size.per_class :][:, : size.judge_per_class or None]
+        judge = _read(training, entries.take(np.sort(held_out.ravel())))
     others = np.setdiff1d(np.arange(len(entries)), rows.ravel())[-4000:]
     owned = _read(training, entries.take(others)) if len(others) else judge.take(torch.arange(0))
     return Cifar(tuple(training.classes), _read(training, entries.take(chosen)), judge, owned)
@@ -108,18 +114,19 @@ class Owner:
             "version": __version__,
             "device": self.device.type,
             "settings": settings.model_dump(mode="json"),
-            "size": self.size.model_dump(exclude={"seeds", "judge"}),
+            "size": self.size.model_dump(exclude={"seeds", "judge", "judge_per_class"}),
             "surrogate": [release.surrogate, release.surrogate_epochs],
             "seed": seed,
             "images": _sha256(original),
         }
         path = self.folder / f"{_digest(about)}.safetensors"
-        if not path.exists():
-            images, measures = self._craft(release, settings, seed)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            save_file({"images": images.contiguous(), **_as_tensors(measures)}, partial)
-            partial.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):  # another process may be at the same release
+            if not path.exists():
+                images, measures = self._craft(release, settings, seed)
+                partial = path.with_suffix(".partial")
+                save_file({"images": images.contiguous(), **_as_tensors(measures)}, partial)
+                partial.replace(path)
         stored = load_file(path)
         images = stored.pop("images")
         measures = {name: float(value) for name, value in stored.items()}
@@ -189,12 +196,19 @@ def _trained(  # noqa: PLR0917 - the key of a cache
     return members
 
 
-def likeness(originals: Tensor, released: Tensor) -> dict[str, float]:
-    """Measure mean PSNR, in dB, of the images that changed, and mean SSIM of all."""
+def likeness(originals: Tensor, released: Tensor, lpips: Lpips | None = None) -> dict[str, float]:
+    """Measure mean PSNR, in dB, of the images that changed, and mean SSIM of all, and LPIPS if it is here."""
     before, after = ([Picture(image) for image in part.permute(0, 2, 3, 1).numpy()] for part in (originals, released))
     ratios = [psnr(one, other) for one, other in zip(before, after, strict=True)]
     changed = [ratio for ratio in ratios if np.isfinite(ratio)]
-    return {"ssim": float(np.mean(ssim(before, after))), **({"psnr": float(np.mean(changed))} if changed else {})}
+    measured = {"ssim": float(np.mean(ssim(before, after)))}
+    if changed:
+        measured["psnr"] = float(np.mean(changed))
+    if lpips is not None:
+        pairs = zip(torch.split(originals, CHUNK), torch.split(released, CHUNK), strict=True)
+        distances = [lpips(as_unit(one), as_unit(other)) for one, other in pairs]
+        measured["lpips"] = float(torch.cat(distances).mean())
+    return measured
 
 
 def sets_of(clean: Cifar, released: Tensor) -> Sets:

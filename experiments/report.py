@@ -5,13 +5,13 @@ python -m experiments.report
 
 from collections.abc import Iterator, Sequence
 from statistics import mean
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from benchmarks.report import sections, spread, table
 
-from experiments.figures import draw_curves
+from experiments.figures import draw_curves, draw_likeness
 from experiments.run import HERE, RESULTS, stored, valid
-from experiments.specification import Experiment, Size, read
+from experiments.specification import Experiment, Release, Size, SizeName, read, units
 from withhold.evaluation.countermeasures.table import find
 
 PAGE = HERE.parent / "RESULTS.md"
@@ -24,7 +24,6 @@ README_ROWS = {
 }
 """Releases of methods.toml, and how the README names them."""
 
-SizeName = Literal["cpu", "gpu"]
 ORDER = (
     "methods",
     "countermeasures",
@@ -46,9 +45,10 @@ MEASURES = {
     "sign_agreement": "signs agree",
     "psnr": "PSNR",
     "ssim": "SSIM",
+    "lpips": "LPIPS",
     "crafting_seconds": "crafting s",
 }
-DIGITS = {"alignment": 3, "sign_agreement": 3, "ssim": 3, "crafting_seconds": 0}
+DIGITS = {"alignment": 3, "sign_agreement": 3, "ssim": 3, "lpips": 4, "crafting_seconds": 0}
 PERCENT = frozenset({"surrogate_on_released"})
 
 
@@ -68,24 +68,33 @@ def section(name: str, experiment: Experiment, size: SizeName) -> Iterator[str]:
     lines = lines_of(name, experiment, size)
     if not lines:
         return
-    yield from (f"## {experiment.title}", "", experiment.question, "")
+    images = f"{lines[0]['images']:,} images"
+    yield from (f"## {experiment.title} ({images})", "", experiment.question, "")
     yield from (conditions(lines, experiment.size(size)), "")
     yield from by_trial(experiment, lines) if experiment.columns == "trials" else by_measure(experiment, lines)
-    yield from strongest(experiment, lines)
+    yield from failures(experiment, lines)
     figure = RESULTS / f"{name}.{size}.svg"
     draw_curves(shown(lines), figure)
     yield from (f"![Accuracy after each epoch]({figure.relative_to(PAGE.parent).as_posix()})", "")
-    missing = expected(experiment, experiment.size(size)) - len(lines)
-    if missing > 0:
-        yield from (f"{missing} of its {missing + len(lines)} trainings are still missing.", "")
-    device = " --size gpu --device cuda" if size == "gpu" else ""
-    yield from (f"Reproduce: `python -m experiments.run {name} --data cifar-10-batches-py{device}`.", "")
+    likeness = likeness_of(lines)
+    if len(likeness) > 1:
+        figure = RESULTS / f"{name}.{size}.likeness.svg"
+        draw_likeness(likeness, figure)
+        yield from (f"![Protection against likeness]({figure.relative_to(PAGE.parent).as_posix()})", "")
+    every = sum(1 for _ in units(experiment, size))
+    if len(lines) < every:
+        yield from (f"{every - len(lines)} of its {every} trainings are still missing.", "")
+    options = {"small": " --size small", "cpu": "", "gpu": " --size gpu --device cuda"}[size]
+    yield from (f"Reproduce: `python -m experiments.run {name} --data cifar-10-batches-py{options}`.", "")
 
 
 def conditions(lines: Sequence[Line], size: Size) -> str:
     """State the settings that all lines share."""
     first = lines[0]
-    judge = "the full clean CIFAR-10 test set" if first["judge"] == "test" else "validation images nobody trained on"
+    count = f"{10 * size.judge_per_class:,} " if size.judge_per_class else ""
+    judge = f"{count}validation images nobody trained on"
+    if first["judge"] == "test":
+        judge = f"{count}images of the clean CIFAR-10 test set" if count else "the full clean CIFAR-10 test set"
     machines = sorted({f"{line['machine']['device']}, PyTorch {line['machine']['torch']}" for line in lines})
     return (
         f"Accuracy in % on {judge} (re-encoded, mean error 2.2 levels); {first['images']:,} training images; surrogate "
@@ -157,24 +166,52 @@ def accuracy(runs: Sequence[Line], what: str) -> str:
     return f"{text}, {failed} diverged" if failed and values else text
 
 
-def strongest(experiment: Experiment, lines: Sequence[Line]) -> Iterator[str]:
-    """Say in words where each method fails: the best that any trainer got from it."""
+def failures(experiment: Experiment, lines: Sequence[Line]) -> Iterator[str]:
+    """Say in words where each method fails: what the best trainer got from it, and who got back half of the loss."""
     if len({line["countermeasure"] for line in lines}) < 2:
         return
+    yield from ("### Where the protection fails", "")
+    bests = {release.name: best_epochs(release, lines) for release in experiment.releases}
+    clean = next((bests[each.name].get("none") for each in experiment.releases if each.kind == "original"), None)
     for release in experiment.releases:
-        runs = [
-            li
-            for li in lines
-            if li["release"] == release.name and not li["diverged"] and not find(li["countermeasure"]).outside_data
-        ]
-        if release.kind == "protected" and runs:
-            bests: dict[str, list[float]] = {}
-            for line in runs:
-                bests.setdefault(line["countermeasure"], []).append(line["best"])
-            most = max(bests, key=lambda name: mean(bests[name]))
-            alone = f", {spread(bests['none'])} % without any" if "none" in bests else ""
-            yield f"* **{release.name}** is weakest against {most}: {spread(bests[most])} % at the best epoch{alone}."
+        reached = bests[release.name]
+        if release.kind != "protected" or not reached:
+            continue
+        most = max(reached, key=lambda name: reached[name])
+        said = f"* **{release.name}** is weakest against {most}: {reached[most]:.1f} % at the best epoch"
+        if clean is None or "none" not in reached:
+            yield f"{said}."
+            continue
+        half = (clean + reached["none"]) / 2
+        back = sorted((name for name in reached if reached[name] >= half), key=lambda name: -reached[name])
+        listed = f": {', '.join(f'{name} ({reached[name]:.1f})' for name in back)}" if back else ""
+        yield (
+            f"{said}, where training as usual gives {reached['none']:.1f} % and the originals {clean:.1f} %. "
+            f"{len(back)} of {len(reached) - 1} countermeasures win back at least half of what was withheld{listed}."
+        )
     yield ""
+
+
+def best_epochs(release: Release, lines: Sequence[Line]) -> dict[str, float]:
+    """Average the best epochs of each trainer who has nothing but the release."""
+    bests: dict[str, list[float]] = {}
+    for line in lines:
+        alone = not find(line["countermeasure"]).outside_data
+        if line["release"] == release.name and not line["diverged"] and alone:
+            bests.setdefault(line["countermeasure"], []).append(line["best"])
+    return {name: mean(values) for name, values in bests.items()}
+
+
+def likeness_of(lines: Sequence[Line]) -> dict[str, dict[str, float]]:
+    """Gather mean accuracy and likeness of each release that was measured for both, by name."""
+    points: dict[str, dict[str, float]] = {}
+    for name in dict.fromkeys(line["release"] for line in lines):
+        runs = [line for line in lines if line["release"] == name and "psnr" in line["measures"]]
+        if runs:
+            kinds = [kind for kind in ("psnr", "ssim", "lpips") if all(kind in run["measures"] for run in runs)]
+            points[name] = {kind: mean(run["measures"][kind] for run in runs) for kind in kinds}
+            points[name]["accuracy"] = mean(run["best"] for run in runs)
+    return points
 
 
 def shown(lines: Sequence[Line]) -> dict[str, list[list[float]]]:
@@ -189,11 +226,6 @@ def shown(lines: Sequence[Line]) -> dict[str, list[list[float]]]:
         what += f", {line['network']}" if len(victims) > 1 else ""
         curves.setdefault(what, []).append(line["curve"])
     return curves
-
-
-def expected(experiment: Experiment, size: Size) -> int:
-    """Count the trainings of a whole experiment."""
-    return len(experiment.releases) * len(experiment.trials) * len(size.seeds)
 
 
 def readme_table(lines: Sequence[Line]) -> str:

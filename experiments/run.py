@@ -1,9 +1,11 @@
 """Run experiments and append their results, one JSON line for each victim.
 
     python -m experiments.run strength --data cifar-10-batches-py
+    python -m experiments.run all --size small --data cifar-10-batches-py
     python -m experiments.run all --size gpu --device cuda --data cifar-10-batches-py
 
-Finished lines are skipped, so a killed run goes on where it ended. Crafted releases are kept in --work.
+Finished lines are skipped, so a killed run goes on where it ended. Crafted releases are kept in --work. Different
+experiments may run side by side.
 """
 
 import argparse
@@ -13,13 +15,14 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 import withhold
 from experiments.images import Cifar, Owner, cifar, likeness, sets_of
-from experiments.specification import Experiment, Release, Size, Unit, read, units
+from experiments.specification import Experiment, Release, Size, SizeName, Unit, read, units
+from withhold.evaluation.lpips import Lpips
 from withhold.evaluation.results import RELEASED, Cell, CellResult
 from withhold.evaluation.settings import EvaluateSettings
 from withhold.evaluation.training import Harness
@@ -38,6 +41,7 @@ class Bench:
     clean: Cifar
     owner: Owner
     device: torch.device
+    lpips: Lpips | None = None
 
     def run(self, unit: Unit) -> dict[str, Any]:
         """Craft (or take the kept) release, train one victim, and return a line of results."""
@@ -49,7 +53,7 @@ class Bench:
         result = harness.run(Cell(RELEASED, unit.trial.countermeasure, network, unit.seed))
         measures = released.measures
         if self.experiment.columns == "measures":
-            measures = measures | likeness(self.clean.train.images, released.images)
+            measures = measures | likeness(self.clean.train.images, released.images, self.lpips)
         return {
             **key(unit, self.size),
             **outcome(result),
@@ -78,7 +82,7 @@ def about(experiment: Experiment, release: Release, size: Size) -> dict[str, Any
     chosen = {**experiment.protect, **release.settings} if release.kind == "protected" else None
     return {
         "protect": chosen,
-        **release.model_dump(mode="json", exclude={"name", "settings"}),
+        **release.model_dump(mode="json", exclude={"name", "settings", "sizes"}),
         "size": size.model_dump(mode="json", exclude={"seeds"}),
     }
 
@@ -139,12 +143,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiments", nargs="+", choices=[*names, "all"])
     parser.add_argument("--data", type=Path, required=True, help="CIFAR-10 python batches")
-    parser.add_argument("--size", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--size", choices=get_args(SizeName), default="cpu")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seeds", type=int, nargs="+", help="only these")
     parser.add_argument("--work", type=Path, default=HERE / "crafted", help="crafted releases")
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--lpips", type=Path, help="weights, to measure LPIPS too; see withhold evaluate --help")
     args = parser.parse_args()
+    lpips = Lpips.load(args.lpips) if args.lpips else None
     device = resolve_device(args.device)
     for name in names if "all" in args.experiments else args.experiments:
         experiment = read(HERE / f"{name}.toml")
@@ -152,12 +158,12 @@ def main() -> None:
         path = args.results / f"{name}.{args.size}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         known = finished(stored(path), experiment, size)
-        wanted = [unit for unit in units(experiment, size) if args.seeds is None or unit.seed in args.seeds]
+        wanted = [unit for unit in units(experiment, args.size) if args.seeds is None or unit.seed in args.seeds]
         missing = [unit for unit in wanted if tuple(key(unit, size).values()) not in known]
         if not missing:
             continue
         clean = cifar(args.data, size)
-        bench = Bench(experiment, size, clean, Owner(clean, size, device, args.work), device)
+        bench = Bench(experiment, size, clean, Owner(clean, size, device, args.work), device, lpips)
         for unit in missing:
             line = bench.run(unit)
             with path.open("a") as file:

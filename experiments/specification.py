@@ -1,10 +1,10 @@
 """What an experiment file says."""
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,6 +13,7 @@ from withhold.evaluation.countermeasures.table import find
 from withhold.release.settings import ProtectSettings
 
 Judge = Literal["test", "validation"]
+SizeName = Literal["small", "cpu", "gpu"]
 
 
 class Strict(BaseModel):
@@ -28,8 +29,9 @@ class Size(Strict):
         per_class: Training images of each CIFAR-10 class, the first ones in the official order.
         network: Architecture of surrogates, and of victims unless a trial names others.
         epochs: Of surrogates and victims; 0 leaves them to the recipe.
-        judge: What victims are tested on: the whole test set, or training images that nobody trained on, to choose
-            defaults by.
+        judge: What victims are tested on: the test set, or training images that nobody trained on, to choose defaults
+            by.
+        judge_per_class: Images of each class that victims are tested on, the first in the official order; all if 0.
     """
 
     per_class: int = 1000
@@ -37,9 +39,15 @@ class Size(Strict):
     epochs: int = 12
     seeds: tuple[int, ...] = (0, 1, 2)
     judge: Judge = "test"
+    judge_per_class: int = 0
 
 
-SIZES = {"cpu": Size(), "gpu": Size(per_class=5000, network="resnet18", epochs=30)}
+SIZES: Mapping[SizeName, Size] = {
+    # A night of two cores for all tables.
+    "small": Size(per_class=400, seeds=(0,), judge_per_class=200),
+    "cpu": Size(),
+    "gpu": Size(per_class=5000, network="resnet18", epochs=30),
+}
 
 
 class Release(Strict):
@@ -52,6 +60,7 @@ class Release(Strict):
         surrogate: Architecture of the surrogate, where it is not the size's.
         surrogate_epochs: Its training epochs, where they are not the size's.
         share: Percent of the images that are protected; the others are the originals.
+        sizes: Only at these, where crafting it would take days at others.
     """
 
     name: str
@@ -60,6 +69,7 @@ class Release(Strict):
     surrogate: str | None = None
     surrogate_epochs: int | None = None
     share: int = 100
+    sizes: tuple[SizeName, ...] = get_args(SizeName)
 
 
 class Trial(Strict):
@@ -67,10 +77,14 @@ class Trial(Strict):
 
     Attributes:
         network: Where it is not the size's.
+        releases: Train on these only, where what is released makes no difference; on all if empty.
+        sizes: Only at these, where it would take days at others.
     """
 
     countermeasure: str = "none"
     network: str | None = None
+    releases: tuple[str, ...] = ()
+    sizes: tuple[SizeName, ...] = get_args(SizeName)
 
 
 class Experiment(Strict):
@@ -85,15 +99,16 @@ class Experiment(Strict):
     title: str
     question: str
     protect: dict[str, Any] = {}
+    small: dict[str, Any] = {}
     cpu: dict[str, Any] = {}
     gpu: dict[str, Any] = {}
     releases: tuple[Release, ...]
     trials: tuple[Trial, ...] = (Trial(),)
     columns: Literal["trials", "measures"] = "measures"
 
-    def size(self, name: Literal["cpu", "gpu"]) -> Size:
+    def size(self, name: SizeName) -> Size:
         """Return a size, with what the experiment changes of it."""
-        changes = self.cpu if name == "cpu" else self.gpu
+        changes: dict[str, Any] = getattr(self, name)
         return Size(**{**SIZES[name].model_dump(), **changes})
 
     def settings(self, release: Release) -> ProtectSettings | None:
@@ -110,12 +125,15 @@ class Unit:
     seed: int
 
 
-def units(experiment: Experiment, size: Size) -> Iterator[Unit]:
-    """List all units, seed by seed; within one, releases in the order of the file."""
-    for seed in size.seeds:
-        for release in experiment.releases:
-            for trial in experiment.trials:
-                yield Unit(release, trial, seed)
+def units(experiment: Experiment, name: SizeName) -> Iterator[Unit]:
+    """List all units: seed by seed, cheap countermeasures first, so that a killed run leaves most of a table."""
+    trials = [trial for trial in experiment.trials if name in trial.sizes]
+    releases = [release for release in experiment.releases if name in release.sizes]
+    for seed in experiment.size(name).seeds:
+        for trial in sorted(trials, key=lambda trial: find(trial.countermeasure).cost):
+            for release in releases:
+                if not trial.releases or release.name in trial.releases:
+                    yield Unit(release, trial, seed)
 
 
 def read(path: Path) -> Experiment:
@@ -131,9 +149,12 @@ def read(path: Path) -> Experiment:
     except (OSError, ValueError) as error:
         msg = f"{path} is no experiment: {error}"
         raise InvalidInput(msg) from error
+    names = [release.name for release in experiment.releases]
     for trial in experiment.trials:
         find(trial.countermeasure)
-    names = [release.name for release in experiment.releases]
+        if absent := set(trial.releases) - set(names):
+            msg = f"{path} trains on {', '.join(sorted(absent))}, which it does not release"
+            raise InvalidInput(msg)
     if len(set(names)) < len(names):
         msg = f"{path} names a release twice: {', '.join(names)}"
         raise InvalidInput(msg)

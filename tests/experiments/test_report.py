@@ -1,5 +1,6 @@
 from typing import Any
 
+import pytest
 from experiments.specification import Experiment
 
 from experiments import report
@@ -29,9 +30,27 @@ def test_the_weakest_point_compares_means_at_the_best_epoch_and_leaves_images_of
         line("class-targeted", 55, 50, countermeasure="grey"),
         line("class-targeted", 80, 80, countermeasure="dilution-4000"),
     ]
-    one = experiment(releases=[{"name": "class-targeted"}])
-    (said, _) = report.strongest(one, lines)
-    assert "weakest against grey: 55.0 % at the best epoch, 30.0 % without any" in said
+    lines.append(line("originals", 70, 70))
+    one = experiment(releases=[{"name": "originals", "kind": "original"}, {"name": "class-targeted"}])
+    said = next(said for said in report.failures(one, lines) if "class-targeted" in said)
+    assert "weakest against grey: 55.0 % at the best epoch" in said
+    assert "training as usual gives 30.0 % and the originals 70.0 %" in said
+    assert said.endswith(
+        "2 of 2 countermeasures win back at least half of what was withheld: grey (55.0), jpeg-10 (50.0)."
+    )
+
+
+def test_half_of_the_loss_is_measured_from_training_as_usual() -> None:
+    lines = [line("originals", 80, 80), line("x", 40, 40), line("x", 59.9, 50, countermeasure="grey")]
+    one = experiment(releases=[{"name": "originals", "kind": "original"}, {"name": "x"}])
+    said = next(said for said in report.failures(one, lines) if said.startswith("* **x**"))
+    assert "0 of 1 countermeasures" in said
+
+
+def test_likeness_is_gathered_for_releases_that_were_measured() -> None:
+    lines = [line("a", 30, 20) | {"measures": {"psnr": 30.0, "ssim": 0.9}}, line("b", 50, 40) | {"measures": {}}]
+    lines.append(line("a", 50, 20) | {"measures": {"psnr": 34.0, "ssim": 0.8}})
+    assert report.likeness_of(lines) == {"a": {"psnr": 32.0, "ssim": pytest.approx(0.85), "accuracy": 40}}
 
 
 def test_curves_of_other_networks_are_drawn_and_not_averaged_together() -> None:

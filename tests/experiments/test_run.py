@@ -5,7 +5,7 @@ import pytest
 import torch
 from experiments.images import Cifar, Owner, likeness
 from experiments.run import about, finished, stored
-from experiments.specification import Experiment, Release, Size
+from experiments.specification import Experiment, Release, Size, units
 
 from withhold.evaluation.competitor import Labelled
 from withhold.release.settings import ProtectSettings
@@ -58,3 +58,21 @@ def test_likeness_is_of_the_images_that_were_published() -> None:
     assert measured["psnr"] == pytest.approx(30.07, abs=0.01)  # 20 log10(255 / 8)
     assert 0.9 < measured["ssim"] < 1
     assert likeness(images, images) == {"ssim": 1.0}
+
+
+def test_cheap_trials_of_all_releases_come_first_and_only_those_of_the_size() -> None:
+    one = Experiment(
+        title="t",
+        question="q",
+        releases=[{"name": "a", "kind": "original"}, {"name": "b"}, {"name": "big", "sizes": ["gpu"]}],
+        trials=[
+            {"countermeasure": "adversarial-8"},
+            {"countermeasure": "clean-500", "releases": ["a"]},
+            {"countermeasure": "none"},
+            {"network": "resnet18", "sizes": ["gpu"]},
+        ],
+    )
+    listed = [(unit.trial.countermeasure, unit.release.name) for unit in units(one, "small")]
+    assert listed[-2:] == [("adversarial-8", "a"), ("adversarial-8", "b")]
+    assert sorted(listed[:-2]) == [("clean-500", "a"), ("none", "a"), ("none", "b")]
+    assert {unit.release.name for unit in units(one, "gpu")} == {"a", "b", "big"}
