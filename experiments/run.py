@@ -82,7 +82,7 @@ def about(experiment: Experiment, release: Release, size: Size) -> dict[str, Any
     chosen = {**experiment.protect, **release.settings} if release.kind == "protected" else None
     return {
         "protect": chosen,
-        **release.model_dump(mode="json", exclude={"name", "settings", "sizes"}),
+        **release.model_dump(mode="json", exclude={"name", "settings", "sizes", "countermeasures"}),
         "size": size.model_dump(mode="json", exclude={"seeds"}),
     }
 
@@ -146,6 +146,7 @@ def main() -> None:
     parser.add_argument("--size", choices=get_args(SizeName), default="cpu")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seeds", type=int, nargs="+", help="only these")
+    parser.add_argument("--releases", nargs="+", help="only these, so that several processes can share an experiment")
     parser.add_argument("--work", type=Path, default=HERE / "crafted", help="crafted releases")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--lpips", type=Path, help="weights, to measure LPIPS too; see withhold evaluate --help")
@@ -158,7 +159,12 @@ def main() -> None:
         path = args.results / f"{name}.{args.size}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         known = finished(stored(path), experiment, size)
-        wanted = [unit for unit in units(experiment, args.size) if args.seeds is None or unit.seed in args.seeds]
+        wanted = [
+            unit
+            for unit in units(experiment, args.size)
+            if (args.seeds is None or unit.seed in args.seeds)
+            and (args.releases is None or unit.release.name in args.releases)
+        ]
         missing = [unit for unit in wanted if tuple(key(unit, size).values()) not in known]
         if not missing:
             continue

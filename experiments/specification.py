@@ -60,6 +60,7 @@ class Release(Strict):
         surrogate: Architecture of the surrogate, where it is not the size's.
         surrogate_epochs: Its training epochs, where they are not the size's.
         share: Percent of the images that are protected; the others are the originals.
+        countermeasures: Trained on with these only, where others would tell nothing; with all if empty.
         sizes: Only at these, where crafting it would take days at others.
     """
 
@@ -69,6 +70,7 @@ class Release(Strict):
     surrogate: str | None = None
     surrogate_epochs: int | None = None
     share: int = 100
+    countermeasures: tuple[str, ...] = ()
     sizes: tuple[SizeName, ...] = get_args(SizeName)
 
 
@@ -132,8 +134,14 @@ def units(experiment: Experiment, name: SizeName) -> Iterator[Unit]:
     for seed in experiment.size(name).seeds:
         for trial in sorted(trials, key=lambda trial: find(trial.countermeasure).cost):
             for release in releases:
-                if not trial.releases or release.name in trial.releases:
+                if _go_together(release, trial):
                     yield Unit(release, trial, seed)
+
+
+def _go_together(release: Release, trial: Trial) -> bool:
+    return (not trial.releases or release.name in trial.releases) and (
+        not release.countermeasures or trial.countermeasure in release.countermeasures
+    )
 
 
 def read(path: Path) -> Experiment:

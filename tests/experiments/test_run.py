@@ -11,6 +11,7 @@ from withhold.evaluation.competitor import Labelled
 from withhold.release.settings import ProtectSettings
 
 SIZE = Size()
+NOISE = {"name": "noise", "kind": "noise", "countermeasures": ["none"]}
 LINE = {"release": "a", "countermeasure": "none", "network": "resnet9", "seed": 0}
 
 
@@ -64,7 +65,7 @@ def test_cheap_trials_of_all_releases_come_first_and_only_those_of_the_size() ->
     one = Experiment(
         title="t",
         question="q",
-        releases=[{"name": "a", "kind": "original"}, {"name": "b"}, {"name": "big", "sizes": ["gpu"]}],
+        releases=[{"name": "a", "kind": "original"}, {"name": "b"}, {"name": "big", "sizes": ["gpu"]}, NOISE],
         trials=[
             {"countermeasure": "adversarial-8"},
             {"countermeasure": "clean-500", "releases": ["a"]},
@@ -74,5 +75,5 @@ def test_cheap_trials_of_all_releases_come_first_and_only_those_of_the_size() ->
     )
     listed = [(unit.trial.countermeasure, unit.release.name) for unit in units(one, "small")]
     assert listed[-2:] == [("adversarial-8", "a"), ("adversarial-8", "b")]
-    assert sorted(listed[:-2]) == [("clean-500", "a"), ("none", "a"), ("none", "b")]
-    assert {unit.release.name for unit in units(one, "gpu")} == {"a", "b", "big"}
+    assert sorted(listed[:-2]) == [("clean-500", "a"), ("none", "a"), ("none", "b"), ("none", "noise")]
+    assert {unit.release.name for unit in units(one, "gpu")} == {"a", "b", "big", "noise"}
