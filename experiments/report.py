@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from benchmarks.report import sections, spread, table
 
+from experiments.faces.report import sections as faces_sections
 from experiments.figures import draw_curves, draw_likeness
 from experiments.run import HERE, RESULTS, stored, valid
 from experiments.specification import Experiment, Release, Size, SizeName, read, units
@@ -258,7 +259,7 @@ def main() -> None:
     for name in ORDER:
         for size in get_args(SizeName):
             page += section(name, read(HERE / f"{name}.toml"), size)
-    page += sections()
+    page += [*faces_sections(), *sections()]
     PAGE.write_text("\n".join(page).rstrip() + "\n")
     write_readme()
 

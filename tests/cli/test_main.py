@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -227,6 +228,13 @@ def test_verify_names_every_offender_and_exits_1(monkeypatch: pytest.MonkeyPatch
         assert f"{offender.name}: {offender.problem}\n" in result.stdout
     assert "cat/x.png" in result.stdout
     assert result.stdout.endswith("FAILED: 500 offenders.\n")
+
+
+def test_verify_names_what_is_unchanged_because_it_shows_no_face(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_verify(monkeypatch, replace(PASSED, unchanged=("sea/1.png",)))
+    result = invoke("verify", "in", "out")
+    assert result.exit_code == 0
+    assert "1 unchanged:\n  sea/1.png\n" in result.stdout
 
 
 def test_verify_json(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from withhold.errors import InvalidInput
-from withhold.networks.checkpoint import encode, load, save
+from withhold.networks.checkpoint import Metadata, encode, load, save
 from withhold.networks.table import Classifier, build
 from withhold.networks.training import accuracy
 
@@ -38,6 +38,34 @@ def test_round_trip_needs_nothing_but_the_file(network: Classifier, tmp_path: Pa
     assert (loaded.metadata.accuracy, loaded.metadata.details) == (0.75, {"epochs": 12})
     assert again.mean == pytest.approx((0.1, 0.2, 0.3))
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["w.safetensors"]
+
+
+@pytest.mark.parametrize("head", ["cosface", "arcface"])
+def test_head_and_number_of_classes_are_what_the_file_says(head: str, tmp_path: Path) -> None:
+    network = build("iresnet10-narrow", 3, input_size=32, head=head).eval()
+    save(tmp_path / "w.safetensors", [network])
+    loaded = load(tmp_path / "w.safetensors", classes=None)
+    (again,) = loaded.networks
+    assert (again.classes, again.head, again.input_size) == (3, head, 32)
+    assert torch.equal(again(IMAGES), network(IMAGES))
+    logits, labels = network(IMAGES), torch.tensor([0, 1, 2, 0])
+    assert torch.equal(again.margin(logits, labels), network.margin(logits, labels))
+    assert not torch.equal(again.margin(logits, labels), logits)
+    assert loaded.metadata is not None
+    # Files from before there were heads do not name theirs.
+    assert Metadata.model_validate(loaded.metadata.model_dump(exclude={"head"})).head == "softmax"
+
+
+def test_a_head_of_another_kind_than_the_files_is_refused(network: Classifier, tmp_path: Path) -> None:
+    save(tmp_path / "w.safetensors", [network])
+    with pytest.raises(InvalidInput, match=r"tensors are unexpected \(linear\.bias\)"):
+        load(tmp_path / "w.safetensors", classes=3, head="arcface")
+
+
+def test_foreign_files_do_not_say_their_number_of_classes(network: Classifier, tmp_path: Path) -> None:
+    torch.save(state_of(network), tmp_path / "w.pt")
+    with pytest.raises(InvalidInput, match="does not say how many classes its weights distinguish"):
+        load(tmp_path / "w.pt", classes=None, architecture="resnet9")
 
 
 def test_snapshots_come_back_in_order(tmp_path: Path) -> None:

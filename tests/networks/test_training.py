@@ -165,6 +165,15 @@ def test_small_sets_get_more_epochs_and_pretrained_networks_fewer() -> None:
     assert recipe_for("vit", 10_000).optimizer == "adamw"
 
 
+def test_recognisers_have_a_recipe_of_their_own_for_few_and_for_many_pictures() -> None:
+    few, many = recipe_for("iresnet10-narrow", 1_349), recipe_for("iresnet50", 500_000)
+    assert (few.epochs, few.batch_size) == (48, 32)
+    assert (many.epochs, many.batch_size) == (20, 128)
+    assert recipe_for("iresnet18", 10).epochs == 100
+    assert recipe_for("iresnet18", 10, epochs=3).epochs == 3
+    assert recipe_for("iresnet18", 1_000, pretrained=True) == recipe_for("resnet18", 1_000, pretrained=True)
+
+
 def test_accuracy_counts_the_images_that_are_right() -> None:
     class Brightest(nn.Module):
         def __init__(self) -> None:

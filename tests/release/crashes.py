@@ -15,7 +15,7 @@ from typing import Any
 from tests.release.fakes import UniformCrafter, settings
 
 from withhold.data.pixels import Picture
-from withhold.release.crafting import Crafted
+from withhold.release.crafting import Crafted, Shown
 from withhold.release.run import Materials, run
 
 OPERATIONS = ("replace", "fsync", "mkdir", "rmdir", "unlink")
@@ -47,10 +47,10 @@ def forget_fsync() -> None:
 class DeadlyCrafter(UniformCrafter):
     """Kills its own process instead of crafting the second batch."""
 
-    def __call__(self, pictures: Sequence[Picture], labels: Sequence[int], seed: int) -> Crafted:
+    def __call__(self, pictures: Sequence[Picture], shown: Sequence[Shown], seed: int) -> Crafted:
         if self.calls:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().__call__(pictures, labels, seed)
+        return super().__call__(pictures, shown, seed)
 
 
 def make_deadly(materials: Materials) -> DeadlyCrafter:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from withhold.data.pixels import Picture
-from withhold.release.crafting import Crafted
+from withhold.release.crafting import Crafted, Shown
 from withhold.release.run import MakeCrafter, Materials, run
 from withhold.release.settings import ProtectSettings
 from withhold.release.sidecar import Sidecar
@@ -53,11 +53,12 @@ class UniformCrafter:
     eps: float
     calls: list[int] = field(default_factory=list)
 
-    def __call__(self, pictures: Sequence[Picture], labels: Sequence[int], seed: int) -> Crafted:
+    def __call__(self, pictures: Sequence[Picture], shown: Sequence[Shown], seed: int) -> Crafted:
         self.calls.append(seed)
         draw = np.random.default_rng(seed)
         deltas = [draw.choice([-self.eps, self.eps], picture.unit().shape).astype(np.float32) for picture in pictures]
-        return Crafted(deltas, [float(label) for label in labels], [0.5] * len(labels), 0.25)
+        losses = [float(show if isinstance(show, int) else len(show)) for show in shown]
+        return Crafted(deltas, losses, [0.5] * len(shown), 0.25)
 
 
 def make_uniform(materials: Materials) -> UniformCrafter:
@@ -93,10 +94,10 @@ class StoppingCrafter(UniformCrafter):
         super().__init__(eps)
         self.instead = instead
 
-    def __call__(self, pictures: Sequence[Picture], labels: Sequence[int], seed: int) -> Crafted:
+    def __call__(self, pictures: Sequence[Picture], shown: Sequence[Shown], seed: int) -> Crafted:
         if len(self.calls) == 1:
             self.instead()
-        return super().__call__(pictures, labels, seed)
+        return super().__call__(pictures, shown, seed)
 
 
 def stopping(instead: Callable[[], None]) -> MakeCrafter:

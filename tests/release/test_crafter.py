@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from withhold.data.pixels import Picture
+from withhold.errors import InvalidInput
+from withhold.networks.tensor_data import TensorData
+from withhold.release.batch import Batch
 from withhold.release.crafter import (
     EVERY_CLASS,
     OBJECTIVES,
@@ -13,11 +16,11 @@ from withhold.release.crafter import (
     RULES,
     SCHEDULES,
     STARTS,
-    Batch,
     Labelled,
     prepare_crafter,
 )
 from withhold.release.settings import ProtectSettings
+from withhold.release.trained_on import MIN_MIN_STEPS
 
 CLASSES = 3
 
@@ -213,7 +216,7 @@ def test_a_class_direction_is_taken_over_that_class_only() -> None:
 def test_a_class_without_pictures_needs_no_direction() -> None:
     chosen = settings(objective="alignment", direction="class")
     crafter = prepare_crafter([small_network()], chosen, labelled, present=[0, 2])
-    assert set(crafter.directions[0]) == {0, 2}
+    assert set(crafter.surrogates[0].directions) == {0, 2}
 
 
 def test_a_surrogate_without_doubt_leaves_the_alignment_unknown() -> None:
@@ -250,3 +253,33 @@ def test_padding_is_no_part_of_a_batch() -> None:
 
 def test_pictures_of_one_size_need_no_region() -> None:
     assert Batch.of(PICTURES, LABELS, torch.device("cpu")).region is None
+
+
+@pytest.mark.parametrize("objective", [name for name in OBJECTIVES if name != "gradient-norm"])
+def test_every_objective_takes_the_margin_that_the_surrogate_was_trained_by(objective: str) -> None:
+    """With a margin that makes every class as likely as any other, losses are those of guessing."""
+    network = small_network()
+    network.margin = lambda logits, _: 0 * logits  # type: ignore[assignment]
+    chosen = settings(objective=objective, direction="batch", start="zero")
+    if objective == "alignment":  # there is no gradient left that could give a direction
+        with pytest.raises(InvalidInput, match="finite gradient above 0"):
+            prepare_crafter([network], chosen, no_images, present=range(CLASSES))(PICTURES, LABELS, seed=0)
+        return
+    crafted = prepare_crafter([network], chosen, no_images, present=range(CLASSES))(PICTURES, LABELS, seed=0)
+    assert np.abs(crafted.losses) == pytest.approx(np.log(CLASSES))
+    assert np.isnan(crafted.alignments).all()
+
+
+def test_a_min_min_surrogate_is_trained_against_its_own_margin_loss() -> None:
+    asked: list[torch.Tensor] = []
+    network = small_network()
+
+    def margin(logits: Tensor, labels: Tensor) -> Tensor:
+        asked.append(labels)
+        return logits
+
+    network.margin = margin  # type: ignore[assignment]
+    data = TensorData(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 2, 0]), CLASSES)
+    batches = OBJECTIVES["error-minimising"].trained_on.images(data, network, settings())
+    list(batches.epoch(2, torch.Generator().manual_seed(0)))
+    assert len(asked) == 2 * MIN_MIN_STEPS

@@ -8,7 +8,7 @@ from tests.release.fakes import Listener, UniformCrafter, make_uniform, settings
 from withhold.data.dataset import Entry
 from withhold.data.folder import FolderDataset, FolderWriter
 from withhold.data.pixels import Picture
-from withhold.release.crafting import Crafted
+from withhold.release.crafting import Crafted, Shown
 from withhold.release.engine import AHEAD, BEHIND
 from withhold.release.run import run
 
@@ -35,11 +35,11 @@ def test_reading_and_writing_go_on_while_a_batch_is_crafted(
         return read(self, entries)
 
     class Waiting(UniformCrafter):
-        def __call__(self, pictures: Sequence[Picture], labels: Sequence[int], seed: int) -> Crafted:
+        def __call__(self, pictures: Sequence[Picture], shown: Sequence[Shown], seed: int) -> Crafted:
             if len(self.calls) == 1:  # the second batch is being crafted
                 assert written.wait(PATIENCE), "the first batch was not written meanwhile"
                 assert read_on.wait(PATIENCE), "the third batch was not read meanwhile"
-            return super().__call__(pictures, labels, seed)
+            return super().__call__(pictures, shown, seed)
 
     monkeypatch.setattr(FolderWriter, "write", noting_write)
     monkeypatch.setattr(FolderDataset, "read", noting_read)
@@ -61,8 +61,8 @@ def test_only_a_few_batches_are_in_memory(source: Path, tmp_path: Path, monkeypa
         return read(self, entries)
 
     class Counting(UniformCrafter):
-        def __call__(self, pictures: Sequence[Picture], labels: Sequence[int], seed: int) -> Crafted:
-            crafted = super().__call__(pictures, labels, seed)
+        def __call__(self, pictures: Sequence[Picture], shown: Sequence[Shown], seed: int) -> Crafted:
+            crafted = super().__call__(pictures, shown, seed)
             with lock:
                 counts["crafted"] += 1
             return crafted

@@ -27,7 +27,7 @@ from tests.release.fakes import (
 from withhold.data.open import open_dataset
 from withhold.data.pixels import Picture
 from withhold.errors import InvalidInput, RunStopped
-from withhold.release.crafting import Crafted
+from withhold.release.crafting import Crafted, Shown
 from withhold.release.run import Materials, run
 
 PUBLIC = {"tool", "version", "eps", "images", "classes", "layout"}
@@ -155,8 +155,8 @@ def test_greyscale_that_webp_cannot_hold_is_refused_before_any_work(source: Path
 
 def test_perturbations_that_are_not_finite_stop_the_run(source: Path, tmp_path: Path) -> None:
     class Broken(UniformCrafter):
-        def __call__(self, pictures: Sequence[Picture], labels: Sequence[int], seed: int) -> Crafted:
-            crafted = super().__call__(pictures, labels, seed)
+        def __call__(self, pictures: Sequence[Picture], shown: Sequence[Shown], seed: int) -> Crafted:
+            crafted = super().__call__(pictures, shown, seed)
             crafted.deltas[1][0, 0, 0] = np.nan
             return crafted
 

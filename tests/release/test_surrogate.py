@@ -15,7 +15,7 @@ from withhold.networks.training import Trained as Trained_
 from withhold.networks.training import TrainingData
 from withhold.release import surrogate
 from withhold.release.surrogate import Surrogate, near_chance, resolve
-from withhold.release.training_images import training_data
+from withhold.release.training_images import WholeImages, training_data
 
 SHORT: dict[str, Any] = {"device": "cpu", "epochs": 4}
 
@@ -31,10 +31,8 @@ def resolved(
     source = dataset or stripes(256)
     sizes = Sizes.of((picture.shape[1], picture.shape[0]) for picture in source.pictures)
     return resolve(
-        source,
-        source.listing(),
+        WholeImages(source, source.listing(), sizes),
         settings(**{**SHORT, **changes}),
-        sizes=sizes,
         weights=folder / "surrogate.safetensors",
         reporter=reporter or Listener(),
         network=network,

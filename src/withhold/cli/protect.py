@@ -41,6 +41,10 @@ def protect(
 
     withhold protect photos/ released/ --eps 4/255 --steps 100 --device cuda
 
+    withhold protect faces/ released/ --task faces --head cosface
+
+    withhold protect album/ released/ --task faces --faces faces.csv
+
     withhold protect train.parquet released/ --config withhold.toml --dry-run
     """
     settings = read_settings(ProtectSettings, "protect", config, given)
@@ -69,6 +73,8 @@ def report_text(report: "ProtectReport") -> str:
         lines.append(f"Mean PSNR {quality.psnr:.1f} dB, SSIM {quality.ssim:.3f}.")
     change = f"largest change {verified.largest_change:g} levels, allowed {verified.bound}"
     lines.append(f"Verified: {verified.checked} images, {change}.")
+    if verified.unchanged:
+        lines.append(f"{len(verified.unchanged)} of them show no face and are released unchanged.")
     lines += left_out(report)
     lines += [f"Release: {report.destination}", f"Private: {report.sidecar} (never publish it)"]
     return "\n".join(lines)

@@ -65,6 +65,9 @@ def as_text(verification: "Verification") -> str:
     if verification.skipped:
         lines.append(f"{len(verification.skipped)} unreadable in the source and not released:")
         lines += [f"  {name}" for name in verification.skipped]
+    if verification.unchanged:
+        lines.append(f"{len(verification.unchanged)} unchanged:")
+        lines += [f"  {name}" for name in verification.unchanged]
     lines += [f"{offender.name}: {offender.problem}" for offender in verification.offenders]
     count = len(verification.offenders)
     lines.append(f"FAILED: {count} {'offender' if count == 1 else 'offenders'}." if count else "PASSED.")

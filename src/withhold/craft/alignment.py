@@ -4,7 +4,7 @@ Fowl et al., "Preventing Unauthorized Use of Proprietary Data: Poisoning for Sec
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from withhold.craft.forward_mode import PlainFormulas
-from withhold.craft.objectives import frozen
+from withhold.craft.objectives import Margin, frozen, no_margin
 from withhold.errors import InvalidInput
 
 Direction = tuple[Tensor, ...]
@@ -40,6 +40,15 @@ def reverse_cross_entropy(logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"
     """
     others = logits.masked_fill(F.one_hot(labels, logits.shape[1]).bool(), -torch.inf)
     return logits.logsumexp(1) - others.logsumexp(1)
+
+
+def with_margin(loss: Loss, margin: Margin) -> Loss:
+    """Return a loss of logits as they are after a margin: CosFace and ArcFace are `with_margin(cross_entropy, ...)`."""
+
+    def marginal(logits: Tensor, labels: Tensor) -> Tensor:
+        return loss(margin(logits, labels), labels)
+
+    return marginal
 
 
 def inner(left: Direction, right: Direction) -> Tensor:
@@ -68,7 +77,7 @@ def mean_direction(
     Args:
         network: Surrogate in evaluation mode.
         batches: Inputs (b, c, h, w) in [0, 1] with labels (b,); any number of batches of any size.
-        loss: Reverse cross-entropy in the paper.
+        loss: Reverse cross-entropy in the paper; of a recogniser trained by a margin loss, with its margin.
 
     Raises:
         InvalidInput: No batch was given, or the gradient vanishes or is not finite.
@@ -86,12 +95,16 @@ def mean_direction(
 
 
 def directional_rates(
-    network: nn.Module, inputs: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"], tangent: Direction
+    network: nn.Module,
+    inputs: Float[Tensor, "b c h w"],
+    labels: Int[Tensor, " b"],
+    tangent: Direction,
+    loss: Loss = cross_entropy,
 ) -> Float[Tensor, " b"]:
     """Return <grad_w F_j, tangent>, the derivative of each image's loss along the tangent, by forward mode."""
 
     def losses(parameters: dict[str, Tensor]) -> Tensor:
-        return cross_entropy(functional_call(network, parameters, (inputs,)), labels)
+        return loss(functional_call(network, parameters, (inputs,)), labels)
 
     weights = _named(network, [parameter.detach() for parameter in network.parameters()])
     # Fused attention has no forward-mode derivative; the plain formula has all of them.
@@ -101,7 +114,11 @@ def directional_rates(
 
 
 def directional_slope(
-    network: nn.Module, inputs: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"], tangent: Direction
+    network: nn.Module,
+    inputs: Float[Tensor, "b c h w"],
+    labels: Int[Tensor, " b"],
+    tangent: Direction,
+    loss: Loss = cross_entropy,
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, "b c h w"]]:
     """Differentiate <grad_w loss, tangent> in the pixels: forward mode over the weights, then one reverse pass.
 
@@ -112,20 +129,24 @@ def directional_slope(
         <grad_w F_j, tangent> of each image j, and the gradient of their mean in the inputs.
     """
     inputs = inputs.detach().requires_grad_()
-    rates = directional_rates(network, inputs, labels, tangent)
+    rates = directional_rates(network, inputs, labels, tangent, loss)
     (slope,) = torch.autograd.grad(rates.mean(), inputs)
     return rates.detach(), slope
 
 
 def slope_by_double_backward(
-    network: nn.Module, inputs: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"], tangent: Direction
+    network: nn.Module,
+    inputs: Float[Tensor, "b c h w"],
+    labels: Int[Tensor, " b"],
+    tangent: Direction,
+    loss: Loss = cross_entropy,
 ) -> Float[Tensor, "b c h w"]:
     """Differentiate <grad_w loss, tangent> in the pixels the long way: the reference for `directional_slope`."""
     inputs = inputs.detach().requires_grad_()
     parameters = [parameter.detach().requires_grad_() for parameter in network.parameters()]
     with sdpa_kernel(SDPBackend.MATH):
-        loss = cross_entropy(functional_call(network, _named(network, parameters), (inputs,)), labels).mean()
-        training_gradient = torch.autograd.grad(loss, parameters, create_graph=True)
+        mean = loss(functional_call(network, _named(network, parameters), (inputs,)), labels).mean()
+        training_gradient = torch.autograd.grad(mean, parameters, create_graph=True)
         (slope,) = torch.autograd.grad(training_gradient, inputs, tangent)
     return slope
 
@@ -134,18 +155,21 @@ def slope_by_double_backward(
 class Alignment:
     """1 - cos(g, t): training on the image is to move the network along the direction t (arXiv 2103.02683).
 
-    g is the gradient of the batch's mean cross-entropy; the cosine is one over all parameters concatenated.
+    g is the gradient of the batch's mean training loss, the cross-entropy of the logits after the margin; the cosine is
+    one over all parameters concatenated, those of the classification layer included.
 
     Attributes:
         network: Surrogate in evaluation mode: images (b, c, h, w) in [0, 1] to logits (b, classes).
         direction: t, one unit vector over all parameters; see `mean_direction`.
         joint: One cosine for the whole batch. False crafts each image alone by <t, g_j>, the paper's online form:
             by Proposition 1 the sign of the step is the same wherever the norm of g changes slowly.
+        margin: Of the loss that the network was trained by.
     """
 
     network: nn.Module
     direction: Direction
     joint: bool = True
+    margin: Margin = field(default=no_margin, kw_only=True)
 
     def __post_init__(self) -> None:
         frozen(self.network)
@@ -161,13 +185,14 @@ class Alignment:
     def slope(self, inputs: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
         """Return the gradient of 1 - cos (joint) or of -<t, g> (decoupled)."""
         tangent = self._cosine_tangent(inputs, labels) if self.joint else self.direction
-        return -directional_slope(self.network, inputs, labels, tangent)[1]
+        return -directional_slope(self.network, inputs, labels, tangent, self._training_loss)[1]
 
     def losses(self, inputs: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Return 1 - <t, g_j> / |g| for each image j; their mean is the batch's 1 - cos."""
-        norm = length(gradient(self.network, inputs, labels))
+        loss = self._training_loss
+        norm = length(gradient(self.network, inputs, labels, loss))
         with torch.no_grad():
-            return 1 - directional_rates(self.network, inputs, labels, self.direction) / norm
+            return 1 - directional_rates(self.network, inputs, labels, self.direction, loss) / norm
 
     def sign_agreement(self, inputs: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> float:
         """Return the share of channel values on which joint and decoupled crafting step the same way."""
@@ -175,9 +200,13 @@ class Alignment:
         decoupled = replace(self, joint=False).slope(inputs, labels)
         return (joint.sign() == decoupled.sign()).float().mean().item()
 
+    @property
+    def _training_loss(self) -> Loss:
+        return with_margin(cross_entropy, self.margin)
+
     def _cosine_tangent(self, inputs: Tensor, labels: Tensor) -> Direction:
         """Return v with d cos = d<g, v> at this g: v = t / |g| - cos * g / |g|^2, held constant."""
-        g = gradient(self.network, inputs, labels)
+        g = gradient(self.network, inputs, labels, self._training_loss)
         norm = length(g)
         cosine = inner(g, self.direction) / norm
         return tuple(t / norm - cosine * part / norm**2 for t, part in zip(self.direction, g, strict=True))

@@ -14,13 +14,13 @@ TEST_SHARE = 7 / 8
 
 @runtime_checkable
 class Augmentation(Protocol):
-    """Turns images into network inputs."""
+    """Turns images into network inputs: one view of each, or of each face in it (`AlignedFaces`)."""
 
-    def __call__(self, images: Float[Tensor, "b c h w"], generator: torch.Generator) -> Float[Tensor, "b c s t"]:
-        """Draw one random view of each image."""
+    def __call__(self, images: Float[Tensor, "b c h w"], generator: torch.Generator) -> Float[Tensor, "v c s t"]:
+        """Draw one random view of each image or face."""
         ...
 
-    def plain(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c s t"]:
+    def plain(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "v c s t"]:
         """Return the view that a trained network is tested on."""
         ...
 
@@ -44,11 +44,11 @@ class Fixed:
 
     views: Augmentation
 
-    def __call__(self, images: Float[Tensor, "b c h w"], generator: torch.Generator) -> Float[Tensor, "b c s t"]:  # noqa: ARG002
+    def __call__(self, images: Float[Tensor, "b c h w"], generator: torch.Generator) -> Float[Tensor, "v c s t"]:  # noqa: ARG002
         """Return the plain view."""
         return self.views.plain(images)
 
-    def plain(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c s t"]:
+    def plain(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "v c s t"]:
         """Return the plain view."""
         return self.views.plain(images)
 
@@ -59,11 +59,11 @@ class InColour:
 
     views: Augmentation
 
-    def __call__(self, images: Float[Tensor, "b c h w"], generator: torch.Generator) -> Float[Tensor, "b 3 s t"]:
+    def __call__(self, images: Float[Tensor, "b c h w"], generator: torch.Generator) -> Float[Tensor, "v 3 s t"]:
         """Draw a view of each image, in three channels."""
         return self.views(images, generator).expand(-1, 3, -1, -1)
 
-    def plain(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 s t"]:
+    def plain(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "v 3 s t"]:
         """Return the plain view, in three channels."""
         return self.views.plain(images).expand(-1, 3, -1, -1)
 

@@ -16,7 +16,7 @@ from withhold.errors import InvalidInput
 
 def craft(
     images: Float[Tensor, "b c h w"],
-    labels: Int[Tensor, " b"],
+    labels: Int[Tensor, " v"],
     objective: Objective,
     *,
     ball: Linf,
@@ -32,7 +32,7 @@ def craft(
 
     Args:
         images: x, pixels in [0, 1].
-        labels: y, class indices.
+        labels: y, class indices of the views: one for each image, or for each of its faces (`AlignedFaces`).
         objective: Holds the surrogate, which is only read.
         ball: Largest change; the valid range is always kept as well.
         step_sizes: One for each step, as fractions of the pixel range.
@@ -49,8 +49,8 @@ def craft(
     Raises:
         InvalidInput: Images outside [0, 1] or not finite, labels of another length, or no steps.
     """
-    _check(images, labels, step_sizes)
     augment, penalty = augment or Unchanged(), penalty or Penalties()
+    _check(images, labels, step_sizes, augment)
     bounds = ball.bounds(images, region)
     delta = start(bounds, generator)
     update = rule()
@@ -93,7 +93,7 @@ def best_of(
     return best_delta
 
 
-def _check(images: Tensor, labels: Tensor, step_sizes: Sequence[float]) -> None:
+def _check(images: Tensor, labels: Tensor, step_sizes: Sequence[float], augment: Augmentation) -> None:
     if not (images.is_floating_point() and images.ndim == 4):  # noqa: PLR2004 - batch, channels, height, width
         msg = f"images are a float tensor (b, c, h, w) in [0, 1]; got {images.dtype} of shape {tuple(images.shape)}"
         raise InvalidInput(msg)
@@ -101,8 +101,9 @@ def _check(images: Tensor, labels: Tensor, step_sizes: Sequence[float]) -> None:
     if not (low >= 0 and high <= 1):
         msg = f"pixels lie in [0, 1]; got values from {low.item():g} to {high.item():g}; scale them"
         raise InvalidInput(msg)
-    if labels.shape != images.shape[:1]:
-        msg = f"one label belongs to each image: expected shape ({len(images)},), got {tuple(labels.shape)}"
+    views = len(augment.plain(images))
+    if labels.shape != (views,):
+        msg = f"one label belongs to each image, or each face: expected shape ({views},), got {tuple(labels.shape)}"
         raise InvalidInput(msg)
     if not step_sizes:
         msg = "crafting takes at least one step; got an empty sequence of step sizes"

@@ -1,8 +1,8 @@
 """What crafting minimises: the protocol, first-order objectives, and objectives made of others."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -11,6 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from withhold.errors import InvalidInput
+
+Margin = Callable[[Tensor, Tensor], Tensor]
+"""What a competitor's training does to logits (b, k) before the cross-entropy, given labels (b,)."""
+
+
+def no_margin(logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"]) -> Float[Tensor, "b k"]:  # noqa: ARG001
+    """Return the logits: training by plain cross-entropy."""
+    return logits
 
 
 @runtime_checkable
@@ -45,9 +53,11 @@ class LossOfLogits(ABC):
 
     Attributes:
         network: Surrogate in evaluation mode: images (b, c, h, w) in [0, 1] to logits (b, classes).
+        margin: Of the loss that the surrogate was trained by, as of CosFace and ArcFace.
     """
 
     network: nn.Module
+    margin: Margin = field(default=no_margin, kw_only=True)
 
     def __post_init__(self) -> None:
         frozen(self.network)
@@ -55,6 +65,10 @@ class LossOfLogits(ABC):
     @abstractmethod
     def loss(self, logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Return the loss of each image, differentiable in the logits."""
+
+    def cross_entropy(self, logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Return the surrogate's training loss if these were the labels."""
+        return F.cross_entropy(self.margin(logits, labels), labels, reduction="none")
 
     def slope(self, inputs: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
         """Return the gradient of the batch's mean loss in the inputs."""
@@ -72,7 +86,8 @@ class LossOfLogits(ABC):
 class ClassTargeted(LossOfLogits):
     """Cross-entropy towards another class: the image is to teach what `label + shift` looks like.
 
-    First-order relative of alignment; Fowl et al., "Adversarial Examples Make Strong Poisons", arXiv 2106.10807.
+    First-order relative of alignment; Fowl et al., "Adversarial Examples Make Strong Poisons", arXiv 2106.10807. With a
+    margin loss it is the target that has the margin, as when training on the image with that label.
 
     Attributes:
         shift: Distance from the label to the target, modulo the number of classes.
@@ -82,7 +97,7 @@ class ClassTargeted(LossOfLogits):
 
     def loss(self, logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Return the cross-entropy towards the target classes."""
-        return F.cross_entropy(logits, (labels + self.shift) % logits.shape[1], reduction="none")
+        return self.cross_entropy(logits, (labels + self.shift) % logits.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +112,7 @@ class ErrorMaximising(LossOfLogits):
 
     def loss(self, logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Return log p_y."""
-        return -F.cross_entropy(logits, labels, reduction="none")
+        return -self.cross_entropy(logits, labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +125,7 @@ class ErrorMinimising(LossOfLogits):
 
     def loss(self, logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Return -log p_y."""
-        return F.cross_entropy(logits, labels, reduction="none")
+        return self.cross_entropy(logits, labels)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from withhold.evaluation.competitor import Labelled
 from withhold.evaluation.countermeasures.table import find
 from withhold.evaluation.jobs import Workers
 from withhold.evaluation.results import Cell
 from withhold.evaluation.training import Harness
-from withhold.networks.table import build
+from withhold.networks.table import Classifier, build
 from withhold.networks.tensor_data import TensorData
-from withhold.networks.training import as_unit, train
+from withhold.networks.training import Recipe, as_unit, train
 
 PROBED = 2
 """Batches that are timed, after one that is not."""
@@ -40,7 +41,7 @@ class Estimate:
 
 def estimate(cells: Sequence[Cell], harness: Harness, where: Workers) -> Estimate:
     """Estimate the wall time of some cells, each countermeasure at the cost it states."""
-    with _threads(where.threads):
+    with threads(where.threads):
         probes = {network: _probe(network, harness) for network in dict.fromkeys(cell.network for cell in cells)}
     tested = len(harness.sets.test)
     total = 0.0
@@ -53,7 +54,7 @@ def estimate(cells: Sequence[Cell], harness: Harness, where: Workers) -> Estimat
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
     """Compute with as many threads as one job will have: on a CPU, jobs share what there is."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
@@ -65,16 +66,24 @@ def _threads(count: int) -> Iterator[None]:
 
 def _probe(name: str, harness: Harness) -> tuple[float, float]:
     """Time training and testing of one image each, in seconds."""
-    sets, device = harness.sets, harness.device
+    sets = harness.sets
     network = build(name, len(sets.classes), input_size=sets.side)
-    recipe = replace(harness.recipe(name, len(sets.original)), epochs=1)
-    # Test images have the networks' size; their labels and pixels do not matter to the time.
-    some = sets.test.take(torch.arange(recipe.batch_size * PROBED) % len(sets.test))
+    return time_of(network, harness.recipe(name, len(sets.original)), sets.test, harness.device)
+
+
+def time_of(network: Classifier, recipe: Recipe, images: Labelled, device: torch.device) -> tuple[float, float]:
+    """Time training and testing of one image each, in seconds.
+
+    Args:
+        images: Some of the network's size; their labels and pixels do not matter to the time.
+    """
+    one_epoch = replace(recipe, epochs=1)
+    some = images.take(torch.arange(recipe.batch_size * PROBED) % len(images))
 
     def seconds(count: int) -> float:
         part = some.take(torch.arange(count))
         began = time.perf_counter()
-        train(network, TensorData(part.images, part.labels, network.classes), recipe, seed=0, device=device)
+        train(network, TensorData(part.images, part.labels, network.classes), one_epoch, seed=0, device=device)
         return time.perf_counter() - began
 
     seconds(recipe.batch_size)

@@ -44,8 +44,33 @@ class Sets:
     digests: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Read:
+    """Images of a part as they were read.
+
+    Attributes:
+        digests: SHA-256 of each one's pixels before it was resized.
+        sizes: Width and height of each file's picture.
+    """
+
+    part: Part
+    what: str
+    images: Labelled
+    digests: tuple[bytes, ...]
+    sizes: tuple[tuple[int, int], ...]
+
+
 def load_sets(chosen: Chosen, side: int, views: Views, bound: int, seed: int) -> Sets:
     """Read all images.
+
+    Raises:
+        InvalidInput: A test image is also a training image, or an image cannot be read.
+    """
+    return read_sets(chosen, side, views, bound, seed)[0]
+
+
+def read_sets(chosen: Chosen, side: int, views: Views, bound: int, seed: int) -> tuple[Sets, dict[str, Read]]:
+    """Read all images, and tell what was read: originals, release and test set by the names of their fields.
 
     Args:
         side: Of the networks' input.
@@ -56,27 +81,41 @@ def load_sets(chosen: Chosen, side: int, views: Views, bound: int, seed: int) ->
         InvalidInput: A test image is also a training image, or an image cannot be read.
     """
     stored = side if views == "native" else round(side * STORED_SHARE)
-    _check_memory(chosen, stored)
+    check_memory((chosen.original, chosen.original, chosen.released, chosen.test, chosen.clean), stored)
     whole = _square(stored, 1.0)
     tested = whole if views == "native" else centre_crop(side)
-    original, known = _read(chosen.original, "the originals", whole, stored)
-    released, published = _read(chosen.released, "the release", whole, stored)
-    test, unseen = _read(chosen.test, "the test set", tested, side)
-    _check_disjoint(chosen, known, published, unseen)
-    noise, _ = _read(
-        chosen.original, "the originals", _with_noise(whole, bound), stored, seed=derive_seed(seed, "noise control")
-    )
-    clean = Labelled(original.images[:0], original.labels[:0])
+    original = read_part(chosen.original, "the originals", stored, whole)
+    released = read_part(chosen.released, "the release", stored, whole)
+    test = read_part(chosen.test, "the test set", side, tested)
+    refuse_overlap(test, (original, released), "the training set")
+    disturbed = _with_noise(whole, bound)
+    noise = read_part(chosen.original, "the originals", stored, disturbed, seed=derive_seed(seed, "noise control"))
+    clean = original.images.take(torch.arange(0))
     if chosen.clean is not None:
-        clean, own = _read(chosen.clean, "the competitor's clean images", whole, stored)
-        _refuse_overlap(chosen.clean, own, set(unseen), "the competitor's clean images", "the test set")
-    sets = {"original": original, "noise": noise, "released": released, "test": test, "clean": clean}
-    digests = {name: _digest(part) for name, part in sets.items()}
-    return Sets(chosen.classes, original, noise, released, test, clean, side, digests)
+        own = read_part(chosen.clean, "the competitor's clean images", stored, whole)
+        refuse_overlap(own, (test,), "the test set")
+        clean = own.images
+    parts = {
+        "original": original.images,
+        "noise": noise.images,
+        "released": released.images,
+        "test": test.images,
+        "clean": clean,
+    }
+    digests = {name: digest(part) for name, part in parts.items()}
+    sets = Sets(chosen.classes, side=side, digests=digests, **parts)
+    return sets, {"original": original, "released": released, "test": test}
 
 
-def _check_memory(chosen: Chosen, stored: int) -> None:
-    parts = (chosen.original, chosen.original, chosen.released, chosen.test, chosen.clean)
+def check_memory(parts: Sequence[Part | None], stored: int) -> None:
+    """Refuse more images than are held in memory.
+
+    Args:
+        stored: Side at which they are held.
+
+    Raises:
+        InvalidInput: There are more; the message says how to use fewer.
+    """
     needed = sum(len(part) for part in parts if part is not None) * 3 * stored**2
     if needed > HELD_BYTES:
         msg = (
@@ -107,45 +146,62 @@ def _with_noise(prepare: Prepare, bound: int) -> Prepare:
     return disturbed
 
 
-def _read(part: Part, what: str, prepare: Prepare, side: int, *, seed: int = 0) -> tuple[Labelled, list[bytes]]:
-    """Read images with the digest of each one's pixels before it is resized."""
+def read_part(part: Part, what: str, side: int, prepare: Prepare | None = None, *, seed: int = 0) -> Read:
+    """Read images at one size, with what is needed to find out whether some of them are in two sets.
 
-    def hashed(pixels: Pixels, draw: npt.NDArray[np.float64]) -> tuple[Pixels, bytes]:
-        digest = hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).digest()
-        return prepare(pixels, draw), digest
+    Args:
+        what: Name of the set in messages.
+        side: Of the images as they are held.
+        prepare: Makes them squares of this side; if absent the whole image is.
+        seed: Of the draws that `prepare` gets.
+
+    Raises:
+        InvalidInput: An image cannot be read.
+    """
+    make = prepare or _square(side, 1.0)
+
+    def hashed(pixels: Pixels, draw: npt.NDArray[np.float64]) -> tuple[Pixels, bytes, tuple[int, int]]:
+        found = hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).digest()
+        return make(pixels, draw), found, (pixels.shape[1], pixels.shape[0])
 
     images = np.empty((len(part), side, side, 3), np.uint8)
-    digests = []
+    digests, sizes = [], []
     draws = np.random.default_rng(seed).random((len(part), 5))
     try:
-        for index, (pixels, digest) in enumerate(read_arrays(part.dataset, part.entries, hashed, draws)):
+        for index, (pixels, found, size) in enumerate(read_arrays(part.dataset, part.entries, hashed, draws)):
             images[index] = pixels
-            digests.append(digest)
+            digests.append(found)
+            sizes.append(size)
     except RunStopped as error:
         msg = f"an image of {what} is unusable: {error}"
         raise InvalidInput(msg) from error
     tensor = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-    return Labelled(tensor, torch.from_numpy(part.labels)), digests
+    return Read(part, what, Labelled(tensor, torch.from_numpy(part.labels)), tuple(digests), tuple(sizes))
 
 
-def _check_disjoint(
-    chosen: Chosen, known: Sequence[bytes], published: Sequence[bytes], unseen: Sequence[bytes]
-) -> None:
-    _refuse_overlap(chosen.test, unseen, {*known, *published}, "the test set", "the training set")
+def refuse_overlap(these: Read, others: Sequence[Read], that: str) -> None:
+    """Refuse images that are also in other sets, pixel by pixel.
 
+    Args:
+        that: Name of the other sets together, in the message.
 
-def _refuse_overlap(part: Part, digests: Sequence[bytes], others: set[bytes], this: str, that: str) -> None:
-    shared = [index for index, digest in enumerate(digests) if digest in others]
+    Raises:
+        InvalidInput: Some are.
+    """
+    known = {found for other in others for found in other.digests}
+    shared = [index for index, found in enumerate(these.digests) if found in known]
     if shared:
         msg = (
-            f"{len(shared)} images of {this} are also in {that}, such as {part.entries[shared[0]].name}, so the "
-            "measured accuracy would lie; take them out. Where one dataset holds both, use --splits and --test-splits."
+            f"{len(shared)} images of {these.what} are also in {that}, such as {these.part.entries[shared[0]].name}, "
+            "so the measured accuracy would lie; take them out. Where one dataset holds both, use --splits and "
+            "--test-splits."
         )
         raise InvalidInput(msg)
 
 
-def _digest(part: Labelled) -> str:
-    digest = hashlib.sha256(repr(tuple(part.images.shape)).encode())
+def digest(part: Labelled) -> str:
+    """Return the SHA-256 of a set's pixels and labels, in hexadecimal digits."""
+    found = hashlib.sha256(repr(tuple(part.images.shape)).encode())
     for tensor in (part.images, part.labels):
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+        found.update(tensor.contiguous().numpy().tobytes())
+    return found.hexdigest()

@@ -9,15 +9,39 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.queues import SimpleQueue
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 import torch.multiprocessing
 
 from withhold.errors import InvalidInput, RunStopped
-from withhold.evaluation.results import Cell, CellResult
-from withhold.evaluation.settings import EvaluateSettings
-from withhold.evaluation.training import Harness
+from withhold.evaluation.settings import SharedSettings
 from withhold.networks.choose import resolve_device
+
+
+class Task(Protocol):
+    """Something to run, with a name for messages."""
+
+    @property
+    def name(self) -> str:
+        """Name it."""
+        ...
+
+
+AnyTask = TypeVar("AnyTask", bound=Task)
+AnyTask_contra = TypeVar("AnyTask_contra", bound=Task, contravariant=True)
+Outcome = TypeVar("Outcome")
+Outcome_co = TypeVar("Outcome_co", covariant=True)
+
+
+class Runner(Protocol[AnyTask_contra, Outcome_co]):
+    """What all tasks share, as a dataclass with a field `device`: one copy of it for each process and its device."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def run(self, cell: AnyTask_contra, /) -> Outcome_co:
+        """Run one task."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +61,7 @@ class Workers:
         """Count the threads of each job."""
         return max(1, torch.get_num_threads() // self.jobs)
 
-    def run(self, cells: Sequence[Cell], harness: Harness) -> Iterator[CellResult]:
+    def run(self, cells: Sequence[AnyTask], harness: Runner[AnyTask, Outcome]) -> Iterator[Outcome]:
         """Yield results as they are finished, in any order.
 
         A cell that fails does not keep the others from being trained.
@@ -45,7 +69,7 @@ class Workers:
         Raises:
             RunStopped: A process was killed or some cells failed; what was finished was yielded.
         """
-        failures: list[tuple[Cell, Exception]] = []
+        failures: list[tuple[AnyTask, Exception]] = []
         for cell, outcome in self._here(cells, harness) if self.jobs == 1 else self._in_processes(cells, harness):
             if isinstance(outcome, Exception):
                 failures.append((cell, outcome))
@@ -57,14 +81,18 @@ class Workers:
             msg = f"{len(failures)} of {len(cells)} trainings failed; {cell.name}: {reason}. The others are kept."
             raise RunStopped(msg) from error
 
-    def _here(self, cells: Sequence[Cell], harness: Harness) -> Iterator[tuple[Cell, CellResult | Exception]]:
+    def _here(
+        self, cells: Sequence[AnyTask], harness: Runner[AnyTask, Outcome]
+    ) -> Iterator[tuple[AnyTask, Outcome | Exception]]:
         for cell in cells:
             try:
                 yield cell, harness.run(cell)
             except Exception as error:
                 yield cell, error
 
-    def _in_processes(self, cells: Sequence[Cell], harness: Harness) -> Iterator[tuple[Cell, CellResult | Exception]]:
+    def _in_processes(
+        self, cells: Sequence[AnyTask], harness: Runner[AnyTask, Outcome]
+    ) -> Iterator[tuple[AnyTask, Outcome | Exception]]:
         context = torch.multiprocessing.get_context("spawn")
         names = context.SimpleQueue()
         for job in range(self.jobs):
@@ -86,7 +114,7 @@ class Workers:
             pool.shutdown(cancel_futures=True)
 
 
-def workers(settings: EvaluateSettings) -> Workers:
+def workers(settings: SharedSettings) -> Workers:
     """Resolve devices and jobs.
 
     Raises:
@@ -99,10 +127,10 @@ def workers(settings: EvaluateSettings) -> Workers:
     return Workers(devices, settings.jobs)
 
 
-_harness: Harness | None = None
+_harness: Runner[Any, Any] | None = None
 
 
-def _begin(harness: Harness, names: "SimpleQueue[str]", threads: int, watched: Connection) -> None:
+def _begin(harness: Runner[Any, Any], names: "SimpleQueue[str]", threads: int, watched: Connection) -> None:
     """Set up one worker process; tensors arrive in shared memory."""
     global _harness  # noqa: PLW0603 - a process of a pool has no other place to keep what all its tasks share
     threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
@@ -117,6 +145,6 @@ def _end_with(watched: Connection) -> None:
     os._exit(1)
 
 
-def _run(cell: Cell) -> CellResult:
+def _run(cell: Task) -> Any:  # noqa: ANN401 - whatever the runner gives
     assert _harness is not None
     return _harness.run(cell)

@@ -14,7 +14,7 @@ from withhold.data.open import open_dataset
 from withhold.data.pairing import pair
 from withhold.data.pixels import Picture
 from withhold.errors import InvalidInput, WithholdError
-from withhold.evaluation.settings import EvaluateSettings
+from withhold.evaluation.settings import SharedSettings
 from withhold.networks.choose import Sizes
 from withhold.seeds import derive_seed
 
@@ -95,7 +95,7 @@ class Chosen:
         return Sizes.of([(width, height) for height, width, _ in shapes])
 
 
-def choose_images(sources: Sources, settings: EvaluateSettings) -> Chosen:
+def choose_images(sources: Sources, settings: SharedSettings) -> Chosen:
     """Open the datasets of an evaluation and check that they belong together.
 
     Raises:
@@ -117,6 +117,20 @@ def choose_images(sources: Sources, settings: EvaluateSettings) -> Chosen:
     _check_same_labels(original, release)
     own = None if sources.clean is None else _in_classes(open_dataset(sources.clean), classes, sources.clean)
     return Chosen(classes, original, release, _in_classes(tested, classes, sources.test), own)
+
+
+def other_release(chosen: Chosen, place: Path, splits: Sequence[str]) -> Part:
+    """Open another release of the same originals; its images are in their order.
+
+    Raises:
+        InvalidInput: It differs in classes, or an original has no image in it.
+    """
+    before, after = chosen.original.dataset, open_dataset(place, splits=splits)
+    _check_same_classes(before, after, place)
+    source, partners = Entries(list_entries(before)), Entries(list_entries(after))
+    partner = {source[int(row)].name: other for row, other in zip(*_paired(before, after, place), strict=True)}
+    rows = np.array([partner[entry.name] for entry in chosen.original.entries], np.int64)
+    return Part(after, partners.take(rows), chosen.original.labels)
 
 
 def _check_same_classes(before: Dataset, after: Dataset, place: Path) -> None:

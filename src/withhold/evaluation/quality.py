@@ -157,16 +157,17 @@ def _drawn(quality: PairQuality, why: str, before: Pixels, after: Pixels, magnif
     smooth, picked = Image.Resampling.LANCZOS, Image.Resampling.NEAREST
     return Picture(
         quality,
-        _png(shown(before), smooth),
-        _png(shown(after), smooth),
-        _png(changed, picked),
+        png(shown(before), smooth),
+        png(shown(after), smooth),
+        png(changed, picked),
         magnified,
         why,
         (width, height),
     )
 
 
-def _png(image: Image.Image, resampling: Image.Resampling) -> bytes:
+def png(image: Image.Image, resampling: Image.Resampling) -> bytes:
+    """Encode a drawing, reduced to at most `SIDE` pixels a side."""
     ratio = SIDE / max(image.size)
     if ratio < 1:
         width, height = (max(1, round(side * ratio)) for side in image.size)

@@ -36,6 +36,11 @@ class Cell:
         """Name the cell in messages."""
         return f"{self.material}, {self.countermeasure}, {self.network}, seed {self.seed}"
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Give the parts of a result file's name."""
+        return self.material, self.countermeasure, self.network, f"seed{self.seed}"
+
 
 @dataclass(frozen=True, slots=True)
 class CellResult:

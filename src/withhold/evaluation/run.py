@@ -1,33 +1,29 @@
 """`evaluate`: from originals, release and clean test images to a report of what competitors got."""
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
-from withhold.data.arrays import spread_rows
-from withhold.data.atomic import partial_of
-from withhold.data.entries import Rows
-from withhold.data.pixels import Picture
 from withhold.errors import InvalidInput
 from withhold.evaluation.countermeasures.table import find
-from withhold.evaluation.estimate import Estimate, estimate
+from withhold.evaluation.estimate import estimate
+from withhold.evaluation.folder import claimed
 from withhold.evaluation.images import Sets, load_sets
 from withhold.evaluation.jobs import Workers, workers
+from withhold.evaluation.likeness import compare
 from withhold.evaluation.lpips import Lpips
 from withhold.evaluation.matching import Chosen, Sources, choose_images
-from withhold.evaluation.quality import measure_pairs, pictures
 from withhold.evaluation.report.write import CSV, JSON, PAGE, write_report
-from withhold.evaluation.results import Cell, CellResult, Evaluation, PairQuality
-from withhold.evaluation.results import Picture as Drawn
+from withhold.evaluation.results import Cell, CellResult, Evaluation
 from withhold.evaluation.settings import EvaluateSettings
 from withhold.evaluation.store import Store
 from withhold.evaluation.suites import cells_of
 from withhold.evaluation.training import Harness, environment
+from withhold.evaluation.trainings import Trainings
 from withhold.evaluation.verdict import attempts_of, judge
 from withhold.networks.choose import Views, choose
 from withhold.networks.head import classification_layer
@@ -36,13 +32,8 @@ from withhold.progress import SILENT, Reporter
 
 DEFAULTS = EvaluateSettings()
 
-MEASURED = 2000
-"""Pairs whose likeness is measured, spread evenly over a larger set."""
-
-CELLS, LOCK = "cells", ".lock"
 FILES = (PAGE, JSON, CSV)
-OURS = frozenset({CELLS, LOCK, *FILES, *(partial_of(Path(name)).name for name in FILES)})
-"""What an evaluation leaves in its folder, also when it is killed while it writes."""
+"""What an evaluation leaves in its folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +78,11 @@ def evaluate(
         RunStopped: The run cannot go on; finished trainings are kept.
     """
     sources = Sources(originals, released, test, clean)
-    _claim(output, sources)
-    try:
-        with FileLock(output / LOCK).acquire(timeout=0):
-            evaluation = _evaluate(sources, Store(output / CELLS), settings, reporter)
-            reporter.say(f"Report: {write_report(evaluation, output)}")
-            return evaluation
-    except KeyboardInterrupt:
-        reporter.say(f"Interrupted. Finished trainings are kept in {output}; the same command goes on from there.")
-        raise
-    except Timeout:
-        msg = f"another evaluation is writing to {output}; wait for it, or choose another folder"
-        raise InvalidInput(msg) from None
+    places = [place for place in (originals, released, test, clean) if place is not None]
+    with claimed(output, places, FILES, reporter) as cells:
+        evaluation = _evaluate(sources, Store(cells), settings, reporter)
+        reporter.say(f"Report: {write_report(evaluation, output)}")
+        return evaluation
 
 
 def _evaluate(sources: Sources, store: Store, settings: EvaluateSettings, reporter: Reporter) -> Evaluation:
@@ -109,12 +93,11 @@ def _evaluate(sources: Sources, store: Store, settings: EvaluateSettings, report
     chosen = choose_images(sources, settings)
     networks = _networks(chosen, settings, where, reporter)
     cells, not_tried = _possible(cells_of(settings, networks.names), chosen, settings)
-    likeness = _compare(chosen, lpips, reporter)
-    if likeness.bound == 0:
-        msg = f"{sources.released} holds the originals themselves: nothing was changed, so there is nothing to evaluate"
-        raise InvalidInput(msg)
+    likeness = compare(chosen, lpips, reporter)
     sets = load_sets(chosen, networks.side, networks.views, likeness.bound, settings.seed)
-    results = _train(cells, Harness(sets, settings, where.devices[0]), where, store, reporter)
+    harness = Harness(sets, settings, where.devices[0])
+    trainings = Trainings(harness, where, store, lambda pending: estimate(pending, harness, where), _line)
+    results = trainings.run(cells, reporter)
     attempts = attempts_of(results)
     chance = float(np.bincount(chosen.test.labels).max() / len(chosen.test))
     return Evaluation(
@@ -128,22 +111,6 @@ def _evaluate(sources: Sources, store: Store, settings: EvaluateSettings, report
         pictures=likeness.pictures(settings.pictures, settings.seed) if settings.pictures else (),
         environment=environment(where.devices[0]),
     )
-
-
-def _claim(output: Path, sources: Sources) -> None:
-    """Take a folder for the report, unless it holds anything that no evaluation made, or lies inside a dataset."""
-    for place in (sources.originals, sources.released, sources.test, sources.clean):
-        if place is not None and output.resolve().is_relative_to(place.resolve()):
-            msg = f"{output} lies inside of {place}, whose part the report would become; name another folder"
-            raise InvalidInput(msg)
-    if output.exists() and not output.is_dir():
-        msg = f"{output} is a file; name a folder for the report"
-        raise InvalidInput(msg)
-    foreign = sorted(path.name for path in output.iterdir() if path.name not in OURS) if output.is_dir() else []
-    if foreign:
-        msg = f"{output} holds files that no evaluation made, such as {foreign[0]}; name a new folder"
-        raise InvalidInput(msg)
-    output.mkdir(parents=True, exist_ok=True)
 
 
 def _networks(chosen: Chosen, settings: EvaluateSettings, where: Workers, reporter: Reporter) -> Networks:
@@ -196,77 +163,6 @@ def _possible(cells: Sequence[Cell], chosen: Chosen, settings: EvaluateSettings)
             msg = f"cannot try {lacking[name]}"
             raise InvalidInput(msg)
     return [cell for cell in cells if cell.countermeasure not in lacking], list(lacking.values())
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Likeness:
-    """How alike originals and released images are.
-
-    Attributes:
-        rows: Which pairs were measured.
-        quality: Of each of them.
-    """
-
-    chosen: Chosen
-    rows: Rows
-    quality: tuple[PairQuality, ...]
-
-    @property
-    def bound(self) -> int:
-        """Return the largest change of a channel value, in whole levels."""
-        return int(np.ceil(max(pair.largest for pair in self.quality)))
-
-    def pictures(self, count: int, seed: int) -> tuple[Drawn, ...]:
-        """Draw sampled pairs and the least alike ones."""
-
-        def read(numbers: Sequence[int]) -> Iterator[tuple[Picture, Picture]]:
-            return _pairs(self.chosen, self.rows[np.asarray(numbers, np.int64)])
-
-        return pictures(self.quality, read, count=count, seed=seed)
-
-
-def _pairs(chosen: Chosen, rows: Rows) -> Iterator[tuple[Picture, Picture]]:
-    return zip(chosen.original.pictures(rows), chosen.released.pictures(rows), strict=True)
-
-
-def _compare(chosen: Chosen, lpips: Lpips | None, reporter: Reporter) -> Likeness:
-    """Measure how alike originals and released images are, on all pairs or an even sample of a larger set."""
-    rows = spread_rows(len(chosen.original), MEASURED, random_access=True)
-    original = chosen.original.take(rows)
-    reporter.start("Comparing pictures", len(rows), "images")
-
-    def pairs() -> Iterator[tuple[str, str, Picture, Picture]]:
-        decoded = _pairs(chosen, rows)
-        for entry, label, (before, after) in zip(original.entries, original.labels, decoded, strict=True):
-            reporter.advance()
-            yield entry.name, chosen.classes[label], before, after
-
-    quality = measure_pairs(pairs(), lpips)
-    reporter.finish()
-    return Likeness(chosen, rows, tuple(quality))
-
-
-def _train(
-    cells: Sequence[Cell], harness: Harness, where: Workers, store: Store, reporter: Reporter
-) -> list[CellResult]:
-    """Run the cells that have no stored result; return all results in the order of the cells."""
-    stored = {cell: store.load(cell, harness.config(cell)) for cell in cells}
-    pending = [cell for cell in cells if stored[cell] is None]
-    if pending:
-        reporter.say(_announce(estimate(pending, harness, where), len(cells), len(pending)))
-        reporter.start("Training competitors", len(pending), "trainings")
-        for result in where.run(pending, harness):
-            store.save(result)
-            stored[result.cell] = result
-            reporter.advance()
-            reporter.say(_line(result))
-        reporter.finish()
-    return [known for cell in cells if (known := stored[cell]) is not None]
-
-
-def _announce(expected: Estimate, total: int, pending: int) -> str:
-    done = f", {total - pending} of them finished before" if pending < total else ""
-    return f"{total} trainings{done}; about {expected} to go."
 
 
 def _line(result: CellResult) -> str:

@@ -1,4 +1,7 @@
-"""Every option of `evaluate` and its default, written once; the command line and the TOML file are made from it."""
+"""Every option of `evaluate` and its default, written once; the command line and the TOML file are made from it.
+
+Those of `--task faces` are in `faces.settings`.
+"""
 
 from typing import Literal
 
@@ -7,27 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 MOST_JOBS = 64
 
 
-class EvaluateSettings(BaseModel):
-    """How a release is evaluated. Frozen; unknown names are errors."""
+class SharedSettings(BaseModel):
+    """Options that every evaluation has, whatever the competitors are after. Frozen; unknown names are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    suite: Literal["quick", "standard", "full"] = Field(
-        "standard",
-        description="What competitors try: nothing; the cheap countermeasures that help most; all of them.",
-    )
-    countermeasures: tuple[str, ...] = Field((), description="Countermeasures to try instead of the suite's.")
-    networks: tuple[str, ...] = Field(
-        (), description="Networks that competitors train; chosen by the images' size and the hardware if absent."
-    )
     seeds: int = Field(1, ge=1, description="Trainings of each competitor, with different draws.")
-    recipe: Literal["fast", "reference"] = Field(
-        "fast", description="How competitors train: our fast recipe, or the field's (SGD, 120 epochs, steps)."
-    )
     epochs: int | None = Field(None, ge=1, description="Training epochs; by recipe and size of the set if absent.")
-    trained: Literal["all", "head"] = Field(
-        "all", description="Train all layers, or only the classification layer of a pretrained network."
-    )
     input_size: int | None = Field(None, ge=8, description="Side of the square that networks see; by image size.")
     per_class: int | None = Field(None, ge=2, description="Use this many training images of each class; all if absent.")
     splits: tuple[str, ...] = Field((), description="Splits of originals and release to train on; all if empty.")
@@ -38,5 +27,27 @@ class EvaluateSettings(BaseModel):
     )
     jobs: int = Field(1, ge=1, le=MOST_JOBS, description="Trainings at a time, each in a process of its own.")
     compiled: bool = Field(False, description="Train through torch.compile: slow to start, then faster on a GPU.")
-    pictures: int = Field(6, ge=0, description="Pairs of original and released image to show in the report.")
+    pictures: int = Field(6, ge=0, description="Originals to show in the report beside their released versions.")
     lpips: str | None = Field(None, description="Weights file for the LPIPS distance; left out if absent.")
+
+
+class EvaluateSettings(SharedSettings):
+    """How a release for classification is evaluated."""
+
+    task: Literal["classification"] = Field(
+        "classification", description="What competitors are after: to tell classes of images, or to recognise people."
+    )
+    suite: Literal["quick", "standard", "full"] = Field(
+        "standard",
+        description="What competitors try: nothing; the cheap countermeasures that help most; all of them.",
+    )
+    countermeasures: tuple[str, ...] = Field((), description="Countermeasures to try instead of the suite's.")
+    networks: tuple[str, ...] = Field(
+        (), description="Networks that competitors train; chosen by the images' size and the hardware if absent."
+    )
+    recipe: Literal["fast", "reference"] = Field(
+        "fast", description="How competitors train: our fast recipe, or the field's (SGD, 120 epochs, steps)."
+    )
+    trained: Literal["all", "head"] = Field(
+        "all", description="Train all layers, or only the classification layer of a pretrained network."
+    )

@@ -79,7 +79,7 @@ def judge(attempts: Sequence[Attempt], chance: float, not_tried: Sequence[str] =
     clean, noise = (_strongest([a for a in attempts if a.material == kind]) for kind in (ORIGINAL, NOISE))
     strongest = _strongest(inside)
     undefended = _strongest([a for a in inside if a.countermeasure == PLAIN])
-    kept = None if clean is None or strongest is None else _kept(_best(strongest), _best(clean), chance)
+    kept = None if clean is None or strongest is None else kept_share(_best(strongest), _best(clean), chance)
     verdict = Verdict("", (), clean, noise, undefended, strongest, kept)
     words = _sentence(verdict, chance, len(inside))
     return replace(verdict, sentence=words, caveats=tuple(_caveats(attempts, verdict, chance, not_tried)))
@@ -94,7 +94,12 @@ def _strongest(attempts: Sequence[Attempt]) -> Attempt | None:
     return max((a for a in attempts if a.best is not None), key=_best, default=None)
 
 
-def _kept(accuracy: float, clean: float, chance: float) -> float | None:
+def kept_share(accuracy: float, clean: float, chance: float) -> float | None:
+    """Return the share of the way from guessing to the clean control that is reached, in [0, 1]; None without a way.
+
+    >>> kept_share(0.25, clean=0.5, chance=0.0)
+    0.5
+    """
     if clean <= chance:
         return None
     return min(1.0, max(0.0, (accuracy - chance) / (clean - chance)))
@@ -105,26 +110,32 @@ def _sentence(verdict: Verdict, chance: float, tried: int) -> str:
     if not tried:
         return "No verdict: no competitor was tried that trains on the release alone."
     if strongest is None:
-        return f"No verdict: none of the {_count(tried, 'competitor')} trained on the release gave a working network."
+        return f"No verdict: none of the {counted(tried, 'competitor')} trained on the release gave a working network."
     if clean is None or verdict.kept is None or not works(clean, chance):
-        control = f"only {_percent(_best(clean))}" if clean else "no result"
+        control = f"only {percent(_best(clean))}" if clean else "no result"
         return (
-            f"No verdict: training on the originals themselves gave {control}, guessing gives {_percent(chance)}, "
-            f"so nothing follows from the {_percent(_best(strongest))} on the release. Train longer, or on more images."
+            f"No verdict: training on the originals themselves gave {control}, guessing gives {percent(chance)}, "
+            f"so nothing follows from the {percent(_best(strongest))} on the release. Train longer, or on more images."
         )
     return (
-        f"{_grade(verdict.kept)} The best of {_count(tried, 'competitor')} reached {_percent(_best(strongest))} on "
-        f"clean test images ({describe(strongest)}), where training on the originals gives {_percent(_best(clean))} "
-        f"and guessing {_percent(chance)}: {verdict.kept:.0%} of the training value is left."
+        f"{grade(verdict.kept)} The best of {counted(tried, 'competitor')} reached {percent(_best(strongest))} on "
+        f"clean test images ({describe(strongest)}), where training on the originals gives {percent(_best(clean))} "
+        f"and guessing {percent(chance)}: {verdict.kept:.0%} of the training value is left."
     )
 
 
 def works(clean: Attempt, chance: float) -> bool:
     """Tell whether the control on the originals learnt enough for a comparison to mean something."""
-    return _best(clean) >= chance + WORKING * (1 - chance)
+    return is_working(_best(clean), chance)
 
 
-def _grade(kept: float) -> str:
+def is_working(accuracy: float, chance: float) -> bool:
+    """Tell whether a control with this accuracy learnt enough for a comparison to mean something."""
+    return accuracy >= chance + WORKING * (1 - chance)
+
+
+def grade(kept: float) -> str:
+    """Say in a sentence what a share of the training value means that the strongest competitor keeps."""
     if kept > OPEN:
         return "This release does not withhold its training value."
     if kept > WEAK:
@@ -155,10 +166,10 @@ def _caveats(attempts: Sequence[Attempt], verdict: Verdict, chance: float, not_t
     yield from _shares(attempts)
     seeds = max((len(attempt.results) for attempt in attempts), default=0)
     if seeds < ENOUGH_SEEDS:
-        yield f"Each figure comes from {_count(seeds, 'training')}; --seeds {ENOUGH_SEEDS} shows how far they vary."
+        yield f"Each figure comes from {counted(seeds, 'training')}; --seeds {ENOUGH_SEEDS} shows how far they vary."
     diverged = sum(attempt.diverged for attempt in attempts)
     if diverged:
-        yield f"{_count(diverged, 'training')} diverged, which is no protection: what it reached before counts."
+        yield f"{counted(diverged, 'training')} diverged, which is no protection: what it reached before counts."
     if verdict.clean is None:
         yield "There is no control on the originals."
     if not_tried:
@@ -173,12 +184,12 @@ def _against_controls(clean: Attempt, noise: Attempt | None, strongest: Attempt)
     if _best(strongest) > _best(clean):
         yield "The strongest competitor did better than plain training on the originals: the release protects nothing."
     if noise is not None and _best(noise) <= _best(strongest):
-        left = _percent(_best(noise))
+        left = percent(_best(noise))
         yield f"Random noise of the same size protects as well as this release: it leaves {left}."
 
 
 def _end(attempt: Attempt) -> str:
-    return "diverges in the end" if attempt.last is None else f"ends at {_percent(attempt.last.mean)}"
+    return "diverges in the end" if attempt.last is None else f"ends at {percent(attempt.last.mean)}"
 
 
 def _own_images(attempts: Sequence[Attempt]) -> Iterable[str]:
@@ -192,9 +203,9 @@ def _own_images(attempts: Sequence[Attempt]) -> Iterable[str]:
             if a is not mixed and find(a.countermeasure).clean_images == count and a.network == mixed.network
         ]
         if mixed.countermeasure.startswith("dilution"):
-            control = f"those images alone give {_percent(_best(alone[0]))}" if alone else "those alone were not tried"
+            control = f"those images alone give {percent(_best(alone[0]))}" if alone else "those alone were not tried"
             yield (
-                f"With {count} clean images of their own a competitor ({mixed.network}) gets {_percent(_best(mixed))}; "
+                f"With {count} clean images of their own a competitor ({mixed.network}) gets {percent(_best(mixed))}; "
                 f"{control}."
             )
 
@@ -204,13 +215,23 @@ def _shares(attempts: Sequence[Attempt]) -> Iterable[str]:
         kind, _, share = attempt.material.partition("-")
         if kind == RELEASED and share and attempt.best is not None:
             rest = [a for a in attempts if a.material == f"rest-{share}" and a.network == attempt.network]
-            alone = f"; the unprotected rest alone gives {_percent(_best(rest[0]))}" if rest and rest[0].best else ""
-            yield f"With only {share} % of the set protected, a competitor gets {_percent(_best(attempt))}{alone}."
+            alone = f"; the unprotected rest alone gives {percent(_best(rest[0]))}" if rest and rest[0].best else ""
+            yield f"With only {share} % of the set protected, a competitor gets {percent(_best(attempt))}{alone}."
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """Write a share as percent with its sign.
+
+    >>> percent(0.1234)
+    '12.3 %'
+    """
     return f"{100 * share:.1f} %"
 
 
-def _count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """Write a number of things.
+
+    >>> counted(1, "training"), counted(3, "training")
+    ('1 training', '3 trainings')
+    """
     return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -40,6 +40,7 @@ class Metadata(pydantic.BaseModel):
     input_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    head: str = "softmax"
     snapshots: int = 1
     accuracy: float | None = None
     details: dict[str, str | int | float | bool | None] = {}
@@ -65,6 +66,7 @@ def encode(
             "input_size": final.input_size,
             "mean": final.mean,
             "std": final.std,
+            "head": final.head,
             "snapshots": len(networks),
             "accuracy": accuracy,
             "details": dict(details),
@@ -95,19 +97,20 @@ def save(
 def load(
     path: Path,
     *,
-    classes: int,
+    classes: int | None,
     architecture: str | None = None,
     input_size: int | None = None,
     default_size: int = 32,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    head: str | None = None,
 ) -> Loaded:
     """Load networks from a safetensors file or a PyTorch state dict.
 
     Args:
-        classes: Number that the weights must distinguish.
+        classes: Number that the weights must distinguish; None takes whatever number a file of ours says.
         architecture: As in `build`; needed for files that do not describe themselves.
-        input_size, mean, std: As in `build`; if absent what the file says.
+        input_size, mean, std, head: As in `build`; if absent what the file says.
         default_size: As in `build`.
 
     Raises:
@@ -118,13 +121,21 @@ def load(
         raise InvalidInput(msg)
     state, metadata = _read_safetensors(path) if _is_safetensors(path) else (_read_pickle(path), None)
     named = _architecture(path, architecture, metadata)
-    if metadata is not None and metadata.classes != classes:
-        raise InvalidInput(_wrong_classes(path, metadata.classes, classes))
+    classes = _classes(path, classes, metadata)
     if metadata is not None:
         input_size, mean, std = input_size or metadata.input_size, mean or metadata.mean, std or metadata.std
+        head = head or metadata.head
     networks = []
     for part in _snapshots(state, metadata):
-        network = build(named, classes, input_size=input_size, default_size=default_size, mean=mean, std=std)
+        network = build(
+            named,
+            classes,
+            input_size=input_size,
+            default_size=default_size,
+            mean=mean,
+            std=std,
+            head=head or "softmax",
+        )
         _fill(network, part, path)
         networks.append(network)
     return Loaded(tuple(networks), metadata)
@@ -196,6 +207,16 @@ def _architecture(path: Path, given: str | None, metadata: Metadata | None) -> s
         msg = f"{path} asks for the network {metadata.architecture!r}; if you trust it, name it with --architecture."
         raise InvalidInput(msg)
     return metadata.architecture
+
+
+def _classes(path: Path, expected: int | None, metadata: Metadata | None) -> int:
+    found = metadata.classes if metadata is not None else expected
+    if found is None:
+        msg = f"{path} does not say how many classes its weights distinguish; use a file that Withhold wrote."
+        raise InvalidInput(msg)
+    if expected is not None and found != expected:
+        raise InvalidInput(_wrong_classes(path, found, expected))
+    return found
 
 
 def _fill(network: Classifier, state: Mapping[str, Tensor], path: Path) -> None:

@@ -41,21 +41,30 @@ class Body:
     ready: bool = False
 
 
-def from_function(path: str, classes: int) -> Body:
-    """Call `module:function` with the number of classes; without mean and std its network takes pixels in [0, 1].
+def function_at(path: str) -> Callable[..., Any]:
+    """Import `module:function`.
 
     The current folder is searched too, since a console script does not do so by itself.
+
+    Raises:
+        InvalidInput: There is no such module or function.
     """
     module_name, _, function_name = path.partition(":")
     here = str(Path.cwd())
     sys.path.append(here)
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
+        function: Callable[..., Any] = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError, ValueError) as error:
         msg = f"cannot import {path!r}: {error}. Expected module:function, found from the current folder or installed."
         raise InvalidInput(msg) from error
     finally:
         sys.path.remove(here)
+    return function
+
+
+def from_function(path: str, classes: int) -> Body:
+    """Call `module:function` with the number of classes; without mean and std its network takes pixels in [0, 1]."""
+    function = function_at(path)
     try:
         network = function(classes)
     except TypeError as error:

@@ -19,6 +19,8 @@ from withhold.networks.external import (
     untrained_from_transformers,
 )
 from withhold.networks.googlenet import GoogLeNet
+from withhold.networks.iresnet import iresnet
+from withhold.networks.margins import Margin, add_head, no_margin
 from withhold.networks.mobilenet import MobileNetV2
 from withhold.networks.normalise import Normalise
 from withhold.networks.resnet import CifarResNet, ResNet, ResNet9, Stem
@@ -29,6 +31,8 @@ from withhold.seeds import derive_seed
 LARGEST_FULL_RESOLUTION = 96
 """Up to this side a network's first layer keeps the resolution; above it the ImageNet stem reduces it."""
 
+HALF = (0.5, 0.5, 0.5)
+
 
 class Classifier(nn.Module):
     """A network of pixels in [0, 1]: normalisation first, then a body, whose parameters are all there are.
@@ -38,6 +42,8 @@ class Classifier(nn.Module):
         input_size: Side of the square images it is meant for.
         ready: Its weights fit its classes already, so it needs no training.
         head_only: Only its classification layer is trained; see `withhold.networks.head.train_head_only`.
+        head: Kind of its classification layer, one of `withhold.networks.margins.HEADS`; `add_head` changes it.
+        margin: What training does to its logits before the cross-entropy; nothing unless its head has a margin.
     """
 
     def __init__(self, architecture: str, classes: int, input_size: int, body: Body) -> None:
@@ -47,6 +53,8 @@ class Classifier(nn.Module):
         self.input_size = input_size
         self.ready = body.ready
         self.head_only = False
+        self.head = "softmax"
+        self.margin: Margin = no_margin
         self.mean, self.std = body.mean, body.std
         self.normalise = Normalise(body.mean, body.std)
         self.body = body.module
@@ -78,8 +86,17 @@ ARCHITECTURES: Mapping[str, Callable[[int, int], nn.Module]] = {
     "densenet121": lambda classes, side: DenseNet(classes, stem=_stem(side)),
     "mobilenetv2": lambda classes, side: MobileNetV2(classes, stem=_stem(side)),
     "vit": VisionTransformer,
+    "iresnet10-narrow": lambda classes, side: iresnet(
+        classes, side, (1, 1, 1, 1), embedding=128, width=16, stem_stride=2
+    ),
+    "iresnet10": lambda classes, side: iresnet(classes, side, (1, 1, 1, 1)),
+    "iresnet18": lambda classes, side: iresnet(classes, side, (2, 2, 2, 2)),
+    "iresnet50": lambda classes, side: iresnet(classes, side, (3, 4, 14, 3)),
 }
 """Built-in networks: name -> builder(classes, input size)."""
+
+RECOGNISERS = tuple(name for name in ARCHITECTURES if name.startswith("iresnet"))
+"""Built-in networks with an embedding, made for aligned faces; they scale pixels to [-1, 1], as that field does."""
 
 EXTERNAL: Mapping[str, Callable[[str, int], Body]] = {"timm": from_timm, "transformers": from_transformers}
 """Libraries of pretrained networks: prefix -> loader(name, classes)."""
@@ -99,6 +116,7 @@ def build(
     default_size: int = 32,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    head: str = "softmax",
     seed: int = 0,
 ) -> Classifier:
     """Build a network by name.
@@ -109,12 +127,15 @@ def build(
             download nothing; there transformers takes the name of a model type, such as vit, or a folder.
         input_size: Side of the images; if absent what the source says.
         default_size: Side where neither `input_size` nor the source says one.
-        mean: Channel means in [0, 1]; if absent what the source says. Built-in networks take ImageNet's.
+        mean: Channel means in [0, 1]; if absent what the source says. Built-in networks take ImageNet's, or 0.5 where
+            they are made for faces.
         std: Channel deviations, likewise.
+        head: `softmax` keeps the classification layer; `cosface` and `arcface` put one of cosines in its place.
         seed: Of the initial weights. The global random state is left as it was.
 
     Raises:
-        InvalidInput: Unknown name, fewer than two classes, a library that is not installed or cannot load the name.
+        InvalidInput: Unknown name or head, fewer than two classes, a library that is not installed or cannot load the
+            name.
     """
     if classes < 2:  # noqa: PLR2004
         msg = f"a classifier needs at least two classes; got {classes}."
@@ -124,7 +145,10 @@ def build(
         body = _body(name, classes, input_size or default_size)
     side = input_size or body.input_size or default_size
     given = Body(body.module, tuple(mean or body.mean), tuple(std or body.std), side, body.ready)
-    return Classifier(name, classes, side, given)
+    network = Classifier(name, classes, side, given)
+    if head != network.head:
+        add_head(network, head, seed=seed)
+    return network
 
 
 def wrap(
@@ -156,7 +180,8 @@ def is_path(name: str) -> bool:
 
 def _body(name: str, classes: int, input_size: int) -> Body:
     if name in ARCHITECTURES:
-        return Body(ARCHITECTURES[name](classes, input_size), IMAGENET_MEAN, IMAGENET_STD, None)
+        mean, std = (HALF, HALF) if name in RECOGNISERS else (IMAGENET_MEAN, IMAGENET_STD)
+        return Body(ARCHITECTURES[name](classes, input_size), mean, std, None)
     library, colon, rest = name.partition(":")
     load = EXTERNAL.get(library) or UNTRAINED.get(library)
     if colon and load is not None:

@@ -11,9 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from withhold.errors import InvalidInput, RunStopped
+from withhold.networks.margins import Margin, no_margin
+from withhold.networks.table import RECOGNISERS
 from withhold.seeds import derive_seed
 
 StateDict = dict[str, Tensor]
+
+FACES_SEEN = 64_000
+"""Pictures that a recogniser is shown in all epochs together where the set is small."""
+
+LARGE_SET = 20_000
+"""Pictures from which a set of faces is trained on in large batches."""
 
 BeforeStep = Callable[[Sequence[nn.Parameter]], None]
 """Called with the trained parameters when their gradients are there and the optimiser has not stepped yet."""
@@ -130,11 +138,26 @@ def recipe_for(architecture: str, images: int, *, epochs: int | None = None, pre
 
     Small sets get more epochs, so that the network makes about as many steps; pretrained networks are only adapted.
     """
+    if architecture in RECOGNISERS and not pretrained:
+        return _recipe_for_faces(images, epochs)
     few, many, images_seen = (4, 30, 20_000) if pretrained else (12, 100, 120_000)
     recipe = Recipe(epochs=epochs or min(many, max(few, math.ceil(images_seen / max(1, images)))))
     if architecture == "vit":
         return replace(recipe, optimizer="adamw", lr=1e-3, weight_decay=0.05)
     return replace(recipe, lr=0.01, weight_decay=1e-4) if pretrained else recipe
+
+
+def _recipe_for_faces(images: int, epochs: int | None) -> Recipe:
+    """Pick a recipe for recognisers, whatever their head.
+
+    The rate and the weight decay are those of CosFace and ArcFace. Tens of identities with tens of pictures each need
+    small batches, or there would be too few steps; large sets take about as many epochs as in the papers.
+    """
+    return Recipe(
+        epochs=epochs or min(100, max(20, math.ceil(FACES_SEEN / max(1, images)))),
+        batch_size=32 if images < LARGE_SET else 128,
+        weight_decay=5e-4,
+    )
 
 
 def train(
@@ -152,7 +175,8 @@ def train(
     """Train a network in place; equal seeds, devices and thread counts give equal weights.
 
     Args:
-        network: Classifier of pixels in [0, 1]; it is moved to the device.
+        network: Classifier of pixels in [0, 1]; it is moved to the device. The loss is the cross-entropy of its logits
+            after its `margin`, if it has that attribute; the accuracy in the history is that of the logits themselves.
         on_epoch: Told of each finished epoch; it may put the network into evaluation mode.
         before_step: May change the gradients.
         snapshots: State dicts to keep, at evenly spaced epochs.
@@ -214,6 +238,7 @@ class _Trainer:
         self.forward = torch.compile(self.network) if compiled else self.network
         self.device = device
         self.smoothing = recipe.label_smoothing
+        self.margin: Margin = getattr(network, "margin", no_margin)
         self.before_step = before_step
         self.trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.optimizer = optimizer_for(self.trainable, recipe)
@@ -230,7 +255,7 @@ class _Trainer:
             targets = labels.to(self.device, non_blocking=True)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 logits = self.forward(on_device)
-            loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.smoothing)
+            loss = F.cross_entropy(self.margin(logits.float(), targets), targets, label_smoothing=self.smoothing)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             if self.before_step is not None:

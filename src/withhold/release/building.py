@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
@@ -18,11 +19,14 @@ from withhold.errors import InvalidInput
 from withhold.networks.checkpoint import KEY, load
 from withhold.networks.choose import Sizes
 from withhold.networks.table import build, of_library
-from withhold.release.crafter import EVERY_CLASS, GradientCrafter, Labelled, prepare_crafter
+from withhold.release.crafter import EVERY_CLASS, GradientCrafter, Labelled, check_directions, prepare_crafter
+from withhold.release.crafting import Shown
+from withhold.release.face_crops import FaceCrops
 from withhold.release.plan import Plan
 from withhold.release.run import Materials
 from withhold.release.settings import ProtectSettings
 from withhold.release.surrogate import Surrogate, resolve
+from withhold.release.training_images import Originals, WholeImages
 
 CHUNK = 1 << 20
 
@@ -37,16 +41,14 @@ def build_crafter(materials: Materials, network: nn.Module | None = None) -> Gra
         InvalidInput: The surrogate does not fit the dataset or the settings.
         RunStopped: Its training diverged.
     """
-    sizes = sizes_of(materials.plan)
     surrogate = resolve(
-        materials.dataset,
-        materials.entries,
+        originals_of(materials),
         materials.settings,
-        sizes=sizes,
         weights=materials.surrogate_file,
         reporter=materials.reporter,
         network=network,
         reserved=materials.reserved,
+        check=partial(check_room_for_directions, materials),
     )
     return crafter_of(materials, surrogate)
 
@@ -57,9 +59,24 @@ def crafter_of(materials: Materials, surrogate: Surrogate) -> GradientCrafter:
         surrogate.networks,
         materials.settings,
         CleanImages(materials.dataset, materials.plan),
-        present=np.unique(materials.plan.kept().column("label").to_numpy()).tolist(),
+        present=np.unique(materials.plan.labels()).tolist(),
         crop_size=crop_size(materials.settings, surrogate),
+        face_size=surrogate.input_size,
     )
+
+
+def check_room_for_directions(materials: Materials, network: nn.Module) -> None:
+    """Refuse, before a network is trained, directions for each class that would not fit into memory."""
+    classes = len(np.unique(materials.plan.labels()))
+    check_directions(materials.settings, network, classes, materials.settings.snapshots)
+
+
+def originals_of(materials: Materials) -> Originals:
+    """Return what a surrogate is trained on: the images that will be released, or the faces in them."""
+    plan = materials.plan
+    if plan.of_faces:
+        return FaceCrops(materials.dataset, plan.kept(), materials.settings, materials.surrogate_file.parent)
+    return WholeImages(materials.dataset, materials.entries, sizes_of(plan))
 
 
 def check_surrogate(dataset: Dataset, settings: ProtectSettings, network: nn.Module | None = None) -> None:
@@ -121,16 +138,25 @@ class CleanImages:
     plan: Plan
 
     def __call__(self, label: int) -> Iterator[Labelled]:
-        """Yield the pictures of one class, or all of them for `EVERY_CLASS`, with their labels."""
-        labels = self.plan.table.column("label").to_numpy()
+        """Yield the pictures that show one class, or all of them for `EVERY_CLASS`, with what they show of it."""
         entries = Entries(self.plan.table)
         for rows in self.plan.rows_of_batches():
-            chosen = rows if label == EVERY_CLASS else rows[labels[rows] == label]
-            if len(chosen):
-                yield self._decoded(entries.take(chosen)), labels[chosen].tolist()
+            shown = {place: _of_class(show, label) for place, show in enumerate(self.plan.shown(rows))}
+            seen = {place: show for place, show in shown.items() if show is not None and show != ()}
+            if seen:
+                yield self._decoded(entries.take(rows[list(seen)])), list(seen.values())
 
     def _decoded(self, entries: Entries) -> list[Picture]:
         return list(map_ahead(self.dataset.decode, self.dataset.read(entries)))
+
+
+def _of_class(shown: Shown, label: int) -> Shown | None:
+    """Keep what shows a class; None, or no faces, if nothing does."""
+    if label == EVERY_CLASS:
+        return shown
+    if isinstance(shown, int):
+        return shown if shown == label else None
+    return tuple(face for face in shown if face.label == label)
 
 
 def fingerprint(settings: ProtectSettings, network: nn.Module | None) -> str | None:

@@ -1,20 +1,20 @@
 """Crafting as the settings describe it: pictures of any size in, perturbations out."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from withhold import craft
 from withhold.craft.alignment import Direction
 from withhold.craft.augment import Augmentation
 from withhold.craft.steps import Rule, Start, normal_start, uniform_start, zero_start
+from withhold.data.faces import TEMPLATE_SIDE
 from withhold.data.pixels import Picture
 from withhold.errors import InvalidInput
-from withhold.release.crafting import Crafted
+from withhold.release.batch import Batch
+from withhold.release.crafting import Crafted, Shown
 from withhold.release.settings import ProtectSettings
 from withhold.release.trained_on import CLEAN, MIN_MIN, TrainedOn
 from withhold.seeds import derive_seed
@@ -33,26 +33,50 @@ PENALTIES: Mapping[str, craft.Penalty] = {
 }
 """By the name of their weight in the settings."""
 
-Labelled = tuple[Sequence[Picture], Sequence[int]]
+DIRECTION_BYTES = 2 << 30
+"""Most memory for directions: a direction is as large as the surrogate, and `class` needs one for every class."""
+
+Labelled = tuple[Sequence[Picture], Sequence[Shown]]
 Clean = tuple[Tensor, Tensor]
 EVERY_CLASS = -1
 """Key of a direction that all classes share."""
 
 
-MakeObjective = Callable[[nn.Module, ProtectSettings, Mapping[int, Direction], Clean], craft.Objective]
-"""Network, settings, directions known beforehand and the clean batch, to an objective."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """A surrogate as crafting reads it.
+
+    Attributes:
+        network: In evaluation mode.
+        margin: Of the loss that it was trained by.
+        directions: For alignment over the dataset or a class: unit directions by class label (`EVERY_CLASS` for all).
+            Empty where the direction is the batch's.
+    """
+
+    network: nn.Module
+    margin: craft.Margin = craft.no_margin
+    directions: Mapping[int, Direction] = field(default_factory=dict)
+
+    def direction(self, batches: Iterable[Clean]) -> Direction:
+        """Return the direction of clean images: the unit gradient of their reverse training loss."""
+        return craft.mean_direction(self.network, batches, craft.with_margin(craft.reverse_cross_entropy, self.margin))
 
 
-def _of_network(make: Callable[[nn.Module], craft.Objective]) -> MakeObjective:
-    return lambda network, *_: make(network)
+MakeObjective = Callable[[Reference, ProtectSettings, Clean], craft.Objective]
+"""Surrogate, settings and the clean batch, to an objective."""
 
 
-def _alignment(
-    network: nn.Module, settings: ProtectSettings, directions: Mapping[int, Direction], clean: Clean
-) -> craft.Objective:
-    directions = directions or {EVERY_CLASS: craft.mean_direction(network, [clean])}
+def _of_network(make: Callable[..., craft.Objective]) -> MakeObjective:
+    return lambda surrogate, *_: make(surrogate.network, margin=surrogate.margin)
+
+
+def _alignment(surrogate: Reference, settings: ProtectSettings, clean: Clean) -> craft.Objective:
+    directions = surrogate.directions or {EVERY_CLASS: surrogate.direction([clean])}
     joint = settings.form == "joint"
-    by_class = {label: craft.Alignment(network, direction, joint) for label, direction in directions.items()}
+    by_class = {
+        label: craft.Alignment(surrogate.network, direction, joint, margin=surrogate.margin)
+        for label, direction in directions.items()
+    }
     return by_class.get(EVERY_CLASS) or craft.PerClass(by_class)
 
 
@@ -79,22 +103,21 @@ class GradientCrafter:
     """Crafts a batch of pictures against surrogates.
 
     Attributes:
-        networks: Surrogates in evaluation mode, on one device; several form an ensemble.
+        surrogates: On one device; several form an ensemble.
         settings: What to minimise and how.
-        crop_size: Side of the random crops that the surrogate sees; None where it sees whole pictures.
-        directions: For alignment over the dataset or a class: for each network, unit directions by class label
-            (`EVERY_CLASS` for all). Empty where the direction is the batch's.
+        crop_size: Side of the random crops that the surrogates see; None where they see whole pictures or faces.
+        face_size: Side of the aligned faces that they see of pictures in which faces are known.
     """
 
-    networks: tuple[nn.Module, ...]
+    surrogates: tuple[Reference, ...]
     settings: ProtectSettings
     crop_size: int | None = None
-    directions: tuple[Mapping[int, Direction], ...] = ()
+    face_size: int = TEMPLATE_SIDE
 
-    def __call__(self, pictures: Sequence[Picture], labels: Sequence[int], seed: int) -> Crafted:
-        """Craft perturbations for pictures with equal channel counts and any sizes."""
-        batch = Batch.of(pictures, labels, self.device)
-        augment = self.augmentation(batch.extents)
+    def __call__(self, pictures: Sequence[Picture], shown: Sequence[Shown], seed: int) -> Crafted:
+        """Craft perturbations for pictures with equal channel counts and any sizes, each with something to see."""
+        batch = Batch.of(pictures, shown, self.device)
+        augment = self.augmentation(batch)
         objective, penalty = self._objective(batch, augment), self._penalty(batch)
         settings, radius = self.settings, float(self.settings.eps)
 
@@ -114,7 +137,7 @@ class GradientCrafter:
             )
 
         def losses(delta: Tensor) -> Tensor:
-            return objective.losses(augment.plain(batch.images + delta), batch.labels)
+            return batch.per_image(objective.losses(augment.plain(batch.images + delta), batch.labels))
 
         def penalised(delta: Tensor) -> Tensor:
             return losses(delta) + penalty.losses(batch.images, delta)
@@ -128,32 +151,31 @@ class GradientCrafter:
     @property
     def device(self) -> torch.device:
         """Where the surrogates are."""
-        return next(self.networks[0].parameters()).device
+        return next(self.surrogates[0].network.parameters()).device
 
-    def augmentation(self, extents: Sequence[tuple[int, int]]) -> Augmentation:
-        """Return the views that the settings ask for, of pictures with these heights and widths."""
+    def augmentation(self, batch: Batch) -> Augmentation:
+        """Return the views of a batch that the settings ask for."""
         views: Augmentation = craft.ShiftFlip(subpixel=self.settings.augment == "subpixel")
         if self.crop_size is not None:
-            views = craft.RandomResizedCrop(self.crop_size, tuple(extents))
+            views = craft.RandomResizedCrop(self.crop_size, batch.extents if batch.faces is None else None)
         if self.settings.augment == "none":
             views = craft.Fixed(views)
+        if batch.faces is not None:
+            views = craft.AlignedFaces(batch.faces, self.face_size, views)
         return craft.InColour(views)
 
-    def _objective(self, batch: "Batch", augment: Augmentation) -> craft.Objective:
+    def _objective(self, batch: Batch, augment: Augmentation) -> craft.Objective:
         make = OBJECTIVES[self.settings.objective].objective
         clean = augment.plain(batch.images), batch.labels
-        known = self.directions or ({},) * len(self.networks)
-        members = [
-            make(network, self.settings, each, clean) for network, each in zip(self.networks, known, strict=True)
-        ]
+        members = [make(surrogate, self.settings, clean) for surrogate in self.surrogates]
         return members[0] if len(members) == 1 else craft.Ensemble(tuple(members))
 
-    def _penalty(self, batch: "Batch") -> craft.Penalty:
+    def _penalty(self, batch: Batch) -> craft.Penalty:
         weights = {name: getattr(self.settings, name) for name in PENALTIES}
         chosen = craft.Penalties(tuple((weight, PENALTIES[name]) for name, weight in weights.items() if weight))
         return craft.Unpadded(chosen, batch.extents) if batch.region is not None and chosen.parts else chosen
 
-    def _report(self, batch: "Batch", delta: Tensor, losses: Tensor, augment: Augmentation) -> Crafted:
+    def _report(self, batch: Batch, delta: Tensor, losses: Tensor, augment: Augmentation) -> Crafted:
         """Measure the crafted batch; the alignment of other objectives is that with the batch's own direction."""
         released = augment.plain(batch.images + delta)
         alignments, agreement = torch.full_like(losses, torch.nan), None
@@ -162,59 +184,20 @@ class GradientCrafter:
             alignments = 1 - losses
             agreement = own.sign_agreement(released, batch.labels) if own else None
         elif own:
-            alignments = 1 - own.losses(released, batch.labels)
+            alignments = 1 - batch.per_image(own.losses(released, batch.labels))
         return Crafted(batch.unpad(delta), losses.tolist(), alignments.tolist(), agreement)
 
-    def _own_alignment(self, batch: "Batch", augment: Augmentation) -> craft.Alignment | None:
+    def _own_alignment(self, batch: Batch, augment: Augmentation) -> craft.Alignment | None:
         """Return alignment with the batch's own clean direction under the first surrogate, if it has one.
 
         Where a surrogate is sure of every image, the reverse cross-entropy rounds to a slope of 0.
         """
-        network = self.networks[0]
+        surrogate = self.surrogates[0]
         try:
-            return craft.Alignment(
-                network, craft.mean_direction(network, [(augment.plain(batch.images), batch.labels)])
-            )
+            direction = surrogate.direction([(augment.plain(batch.images), batch.labels)])
         except InvalidInput:
             return None
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Pictures of any sizes as one tensor, padded at the bottom and right with pixels that may not change.
-
-    Attributes:
-        images: (b, c, h, w) in [0, 1].
-        labels: (b,).
-        extents: Height and width that each picture really has.
-        region: (b, 1, h, w), False on the padding; None where nothing is padded.
-    """
-
-    images: Tensor
-    labels: Tensor
-    extents: tuple[tuple[int, int], ...]
-    region: Tensor | None
-
-    @classmethod
-    def of(cls, pictures: Sequence[Picture], labels: Sequence[int], device: torch.device) -> "Batch":
-        """Stack pictures with equal channel counts."""
-        tensors = [torch.from_numpy(picture.unit()) for picture in pictures]
-        extents = tuple((tensor.shape[1], tensor.shape[2]) for tensor in tensors)
-        height, width = (max(side) for side in zip(*extents, strict=True))
-        padded = [F.pad(tensor, (0, width - tensor.shape[2], 0, height - tensor.shape[1])) for tensor in tensors]
-        images = torch.stack(padded).to(device, memory_format=torch.channels_last)
-        region = None
-        if len(set(extents)) > 1:
-            region = torch.zeros(len(images), 1, height, width, dtype=torch.bool)
-            for inside, (rows, columns) in zip(region, extents, strict=True):
-                inside[:, :rows, :columns] = True
-            region = region.to(device)
-        return cls(images, torch.tensor(labels, device=device), extents, region)
-
-    def unpad(self, delta: Tensor) -> list[np.ndarray]:
-        """Split a perturbation into one array (c, h, w) for each picture, at its own size."""
-        arrays = delta.cpu().numpy()
-        return [array[:, :rows, :columns].copy() for array, (rows, columns) in zip(arrays, self.extents, strict=True)]
+        return craft.Alignment(surrogate.network, direction, margin=surrogate.margin)
 
 
 def prepare_crafter(
@@ -224,26 +207,65 @@ def prepare_crafter(
     *,
     present: Sequence[int],
     crop_size: int | None = None,
+    face_size: int = TEMPLATE_SIDE,
 ) -> GradientCrafter:
     """Prepare surrogates for crafting: fold batch norms and compute the directions that span the whole set.
 
     Args:
-        networks: Surrogates in evaluation mode, on the device to craft on.
-        labelled: Streams clean pictures and their labels in batches of equal channel counts: those of one label, or
+        networks: Surrogates in evaluation mode, on the device to craft on; an attribute `margin` says what their
+            training did to logits.
+        labelled: Streams clean pictures and what they show in batches of equal channel counts: those of one label, or
             all for `EVERY_CLASS`. Called only if a direction over the set is needed.
-        present: Labels that at least one picture has.
-        crop_size: Side of the surrogate's view of large pictures; None where it sees whole pictures.
+        present: Labels that at least one picture or face has.
+        crop_size: Side of the surrogate's view of large pictures; None where it sees whole pictures or faces.
+        face_size: Side of the aligned faces that it sees of pictures in which faces are known.
+
+    Raises:
+        InvalidInput: A direction for each class would not fit into `DIRECTION_BYTES`.
     """
-    folded = tuple(craft.fold_batch_norm(network.to(memory_format=torch.channels_last)) for network in networks)  # type: ignore[call-overload]
-    crafter = GradientCrafter(folded, settings, crop_size)
+    for network in networks:
+        check_directions(settings, network, len(present), len(networks))
+    surrogates = tuple(Reference(_folded(network), margin_of(network)) for network in networks)
+    crafter = GradientCrafter(surrogates, settings, crop_size, face_size)
     if settings.objective != "alignment" or settings.direction == "batch":
         return crafter
     keys = [EVERY_CLASS] if settings.direction == "dataset" else present
 
-    def inputs(key: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for pictures, labels in labelled(key):
-            batch = Batch.of(pictures, labels, crafter.device)
-            yield crafter.augmentation(batch.extents).plain(batch.images), batch.labels
+    def inputs(key: int) -> Iterator[Clean]:
+        for pictures, shown in labelled(key):
+            batch = Batch.of(pictures, shown, crafter.device)
+            yield crafter.augmentation(batch).plain(batch.images), batch.labels
 
-    directions = ({key: craft.mean_direction(network, inputs(key)) for key in keys} for network in folded)
-    return replace(crafter, directions=tuple(directions))
+    known = (replace(each, directions={key: each.direction(inputs(key)) for key in keys}) for each in surrogates)
+    return replace(crafter, surrogates=tuple(known))
+
+
+def margin_of(network: nn.Module) -> craft.Margin:
+    """Return what a network's training does to its logits."""
+    margin: craft.Margin = getattr(network, "margin", craft.no_margin)
+    return margin
+
+
+def check_directions(settings: ProtectSettings, network: nn.Module, classes: int, networks: int) -> None:
+    """Refuse to keep a direction for each of many classes; may be called before the network is trained.
+
+    Args:
+        classes: Number that at least one picture or face has.
+        networks: Surrogates in the ensemble, of this one's size.
+
+    Raises:
+        InvalidInput: Together they would take more than `DIRECTION_BYTES`.
+    """
+    if (settings.objective, settings.direction) != ("alignment", "class"):
+        return
+    size = sum(parameter.nbytes for parameter in network.parameters()) * classes * networks
+    if size > DIRECTION_BYTES:
+        msg = (
+            f"a direction for each of {classes:,} classes would take {size / 2**30:,.1f} GiB, and at most "
+            f"{DIRECTION_BYTES / 2**30:g} GiB are used for directions; choose --direction dataset or batch."
+        )
+        raise InvalidInput(msg)
+
+
+def _folded(network: nn.Module) -> nn.Module:
+    return craft.fold_batch_norm(network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]

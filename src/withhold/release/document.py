@@ -16,17 +16,22 @@ NAME = RELEASE_DOCUMENT
 
 @dataclass(frozen=True, slots=True)
 class ReleaseDocument:
-    """The public facts: the bound, the number of images and of classes, and the layout."""
+    """The public facts: the bound, the number of images and of classes, and the layout.
+
+    Attributes:
+        unchanged: Images among these that show no face and are released as they were.
+    """
 
     eps: Fraction
     images: int
     classes: int
     layout: str
+    unchanged: int = 0
 
 
 def write_document(folder: Path, document: ReleaseDocument) -> None:
     """Store the facts in a release."""
-    content = {
+    content: dict[str, str | int] = {
         "tool": "withhold",
         "version": __version__,
         "eps": str(document.eps),
@@ -34,6 +39,8 @@ def write_document(folder: Path, document: ReleaseDocument) -> None:
         "classes": document.classes,
         "layout": document.layout,
     }
+    if document.unchanged:
+        content["unchanged"] = document.unchanged
     write_atomic(folder / NAME, (json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -49,7 +56,11 @@ def read_document(folder: Path) -> ReleaseDocument | None:
     try:
         content = json.loads(path.read_bytes())
         return ReleaseDocument(
-            parse_eps(content["eps"]), int(content["images"]), int(content["classes"]), str(content["layout"])
+            parse_eps(content["eps"]),
+            int(content["images"]),
+            int(content["classes"]),
+            str(content["layout"]),
+            int(content.get("unchanged", 0)),
         )
     except (ValueError, KeyError, TypeError, InvalidInput) as error:
         msg = f"{path} is not the release.json of a release ({error}); restore it, or give the bound with --eps."

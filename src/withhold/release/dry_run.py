@@ -15,7 +15,7 @@ import numpy as np
 from withhold.data.entries import Entries
 from withhold.data.pixels import Picture, levels
 from withhold.progress import SILENT, Reporter
-from withhold.release.crafting import Crafted, Crafter
+from withhold.release.crafting import Crafted, Crafter, Shown
 from withhold.release.environment import reproducing
 from withhold.release.preparing import Check, accept, open_to_release, plan_release
 from withhold.release.run import DEFAULTS, Materials
@@ -25,8 +25,8 @@ from withhold.release.space import check_room, disk_bytes
 if TYPE_CHECKING:
     from torch import nn
 
-    from withhold.networks.choose import Sizes
     from withhold.release.surrogate import Surrogate
+    from withhold.release.training_images import Originals
 
 PROBED_IMAGES = 32
 """Most images that the probe crafts."""
@@ -117,9 +117,7 @@ def estimate(
     plan = plan_release(opened, None, reporter)
     kept = plan.kept()
     with tempfile.TemporaryDirectory() as folder, reproducing(opened.environment):
-        # A direction over the whole set would take a pass over it; the batch's makes the steps equally long.
-        quick = settings.model_copy(update={"direction": "batch", "restarts": 1})
-        work = Materials(dataset, plan, quick, Path(folder) / "surrogate.safetensors", reporter)
+        work = Materials(dataset, plan, settings, Path(folder) / "surrogate.safetensors", reporter)
         prepared = prepare(work)
         seconds, per_pixel = _probe(work, prepared, settings.steps)
     pixels = int(np.dot(kept.column("width").to_numpy().astype(np.int64), kept.column("height").to_numpy()))
@@ -136,7 +134,7 @@ def estimate(
         skipped=tuple(plan.skipped()),
         ignored=tuple(dataset.ignored()),
         training_seconds=prepared.training_seconds,
-        crafting_seconds=seconds * settings.restarts * len(kept),
+        crafting_seconds=seconds * settings.restarts * (len(kept) - plan.faceless()),
         release_bytes=math.ceil(per_pixel * pixels),
         disk_bytes=disk,
     )
@@ -148,14 +146,17 @@ def _probe(work: Materials, prepared: Prepared, steps: int) -> tuple[float, floa
     Returns:
         Seconds per image for this many steps, and bytes per pixel of the encoded release.
     """
-    rows = max(work.plan.rows_of_batches(), key=len)[:PROBED_IMAGES]
+    crafted_batches = (
+        rows for rows in work.plan.rows_of_batches() if any(show != () for show in work.plan.shown(rows))
+    )
+    rows = max(crafted_batches, key=len)[:PROBED_IMAGES]
     entries = list(Entries(work.plan.table).take(rows))
     pictures = [work.dataset.decode(stored) for stored in work.dataset.read(entries)]
-    labels = [entry.label for entry in entries]
+    shown = work.plan.shown(rows)
     short, long = prepared.crafter(1), prepared.crafter(1 + PROBED_STEPS)
-    short(pictures, labels, 0)  # the first call also pays for memory and compilation
-    once, _ = _timed(short, pictures, labels)
-    more, crafted = _timed(long, pictures, labels)
+    short(pictures, shown, 0)  # the first call also pays for memory and compilation
+    once, _ = _timed(short, pictures, shown)
+    more, crafted = _timed(long, pictures, shown)
     total = once + max(0.0, more - once) / PROBED_STEPS * (steps - 1)
     bound = levels(work.settings.eps)
     after = [picture.perturbed(delta, bound) for picture, delta in zip(pictures, crafted.deltas, strict=True)]
@@ -166,24 +167,33 @@ def _probe(work: Materials, prepared: Prepared, steps: int) -> tuple[float, floa
     return total / len(pictures), size / pixels
 
 
-def _timed(crafter: Crafter, pictures: Sequence[Picture], labels: Sequence[int]) -> tuple[float, Crafted]:
+def _timed(crafter: Crafter, pictures: Sequence[Picture], shown: Sequence[Shown]) -> tuple[float, Crafted]:
     started = time.monotonic()
-    crafted = crafter(pictures, labels, 0)
+    crafted = crafter(pictures, shown, 0)
     return time.monotonic() - started, crafted
 
 
 def _prepare(work: Materials, network: "nn.Module | None") -> Prepared:
     """Build the crafter that a run would use; where a surrogate would be trained, an untrained one is as fast."""
-    from withhold.release.building import build_crafter, crafter_of, sizes_of  # noqa: PLC0415 - torch when it is needed
+    from withhold.release.building import (  # noqa: PLC0415 - torch when it is needed
+        build_crafter,
+        check_room_for_directions,
+        crafter_of,
+        originals_of,
+    )
 
-    settings = work.settings
+    # A direction over the whole set would take a pass over it; the batch's makes the steps equally long.
+    settings = work.settings.model_copy(update={"direction": "batch", "restarts": 1})
+    quick = replace(work, settings=settings)
     if network is not None or settings.surrogate is not None:
-        crafter, seconds = build_crafter(work, network), None
+        crafter, seconds = build_crafter(quick, network), None
+        check_room_for_directions(work, crafter.surrogates[0].network)
     else:
-        sizes = sizes_of(work.plan)
-        surrogate = _untrained(work, sizes)
-        crafter = crafter_of(work, surrogate)
-        seconds = None if surrogate.networks[0].ready else _training_seconds(work, surrogate)
+        originals = originals_of(work)
+        surrogate = _untrained(settings, originals)
+        check_room_for_directions(work, surrogate.networks[0])
+        crafter = crafter_of(quick, surrogate)
+        seconds = None if surrogate.networks[0].ready else _training_seconds(settings, originals, surrogate)
 
     def with_steps(steps: int) -> Crafter:
         return replace(crafter, settings=settings.model_copy(update={"steps": steps}))
@@ -191,42 +201,31 @@ def _prepare(work: Materials, network: "nn.Module | None") -> Prepared:
     return Prepared(with_steps, seconds)
 
 
-def _untrained(work: Materials, sizes: "Sizes") -> "Surrogate":
-    from withhold.networks.choose import choose, resolve_device  # noqa: PLC0415
-    from withhold.networks.table import build  # noqa: PLC0415
-    from withhold.release.surrogate import Surrogate, views_of  # noqa: PLC0415
+def _untrained(settings: ProtectSettings, originals: "Originals") -> "Surrogate":
+    from withhold.networks.choose import resolve_device  # noqa: PLC0415
+    from withhold.release.surrogate import Surrogate, choice_of, untrained  # noqa: PLC0415
 
-    settings, device = work.settings, resolve_device(work.settings.device)
-    choice = choose(sizes, device)
-    network = build(
-        choice.architecture if settings.architecture == "auto" else settings.architecture,
-        len(work.dataset.classes),
-        input_size=settings.input_size,
-        default_size=choice.input_size,
-        mean=settings.mean,
-        std=settings.std,
-    )
-    views = views_of(sizes, network.input_size, settings.augment)
+    device = resolve_device(settings.device)
+    network = untrained(settings, originals.classes, choice_of(settings, originals.sizes, device))
+    views = originals.views(network.input_size, settings.augment)
     return Surrogate((network.to(device).eval(),), network.input_size, views, "", 0.0)
 
 
-def _training_seconds(work: Materials, surrogate: "Surrogate") -> float:
-    """Train a copy on some of the images for two epochs, and scale the second one to all images and all epochs."""
+def _training_seconds(settings: ProtectSettings, originals: "Originals", surrogate: "Surrogate") -> float:
+    """Train a copy on some of the originals for two epochs, and scale the second one to all of them and all epochs."""
     from withhold.networks.training import recipe_for, train  # noqa: PLC0415
     from withhold.release.crafter import OBJECTIVES  # noqa: PLC0415
-    from withhold.release.training_images import training_data  # noqa: PLC0415
 
     network = copy.deepcopy(surrogate.networks[0])
     device = next(network.parameters()).device
-    entries = work.entries
-    some = entries[:: max(1, len(entries) // TRAINED_IMAGES)]
-    recipe = recipe_for(network.architecture, len(entries), epochs=work.settings.epochs)
-    clean = training_data(work.dataset, some, network.input_size, surrogate.views)
-    data = OBJECTIVES[work.settings.objective].trained_on.images(clean, network, work.settings)
+    some = originals.some(TRAINED_IMAGES)
+    recipe = recipe_for(network.architecture, len(originals), epochs=settings.epochs)
+    clean = some.training(network.input_size, surrogate.views)
+    data = OBJECTIVES[settings.objective].trained_on.images(clean, network, settings)
     ends: list[float] = []  # the first epoch also pays for memory and compilation
 
     def note(_: object) -> None:
         ends.append(time.monotonic())
 
     train(network, data, replace(recipe, epochs=2), seed=0, device=device, on_epoch=note)
-    return (ends[1] - ends[0]) * recipe.epochs * len(entries) / len(some)
+    return (ends[1] - ends[0]) * recipe.epochs * len(originals) / len(some)

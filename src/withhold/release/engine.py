@@ -21,7 +21,7 @@ from withhold.data.pixels import Picture, change
 from withhold.data.quality import psnr, ssim
 from withhold.errors import RunStopped
 from withhold.progress import Reporter
-from withhold.release.crafting import Crafted, Crafter
+from withhold.release.crafting import Crafted, Crafter, Shown, untouched
 from withhold.release.manifest import save_record
 from withhold.release.plan import Plan
 from withhold.release.sidecar import Sidecar
@@ -50,12 +50,18 @@ class Work:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """One batch on its way: its number, the rows of the plan, and the decoded pictures."""
+    """One batch on its way: its number, the rows of the plan, the decoded pictures and what they show."""
 
     number: int
     rows: Rows
     entries: Sequence[Entry]
     pictures: Sequence[Picture]
+    shown: Sequence[Shown]
+
+    @property
+    def faceless(self) -> bool:
+        """Whether its pictures were planned to be released unchanged; the plan puts such pictures together."""
+        return not any(show != () for show in self.shown)
 
 
 def craft_batches(work: Work, pending: Sequence[int], crafter: Crafter, reporter: Reporter) -> float:
@@ -81,7 +87,8 @@ def craft_batches(work: Work, pending: Sequence[int], crafter: Crafter, reporter
                 ahead.append(threads.read(following, rows_of[following], entries))
             batch = ahead.popleft().result()
             started = time.monotonic()
-            crafted = crafter(batch.pictures, [e.label for e in batch.entries], derive_seed(work.seed, "batch", number))
+            seed = derive_seed(work.seed, "batch", number)
+            crafted = untouched(batch.pictures) if batch.faceless else crafter(batch.pictures, batch.shown, seed)
             seconds += time.monotonic() - started
             behind.append(threads.write(batch, crafted))
             while len(behind) > BEHIND or (behind and behind[0].done()):
@@ -128,13 +135,13 @@ class _Threads:
                 msg = f"{entry.name} has changed since the run began; restore it, and run the same command again."
                 raise RunStopped(msg)
         pictures = list(self._codec.map(self._work.dataset.decode, stored))
-        return Batch(number, rows, chosen, pictures)
+        return Batch(number, rows, chosen, pictures, self._work.plan.shown(rows))
 
     def _store(self, batch: Batch, crafted: Crafted) -> int:
         check_crafted(batch, crafted)
         after = list(self._codec.map(Picture.perturbed, batch.pictures, crafted.deltas, repeat(self._work.bound)))
         encoded = self._codec.map(self._work.writer.encode, batch.entries, after)
-        measured = self._codec.map(_measure, batch.entries, batch.pictures, after)
+        measured = self._codec.map(_measure, batch.entries, batch.pictures, after, batch.shown)
         similarity = ssim(batch.pictures, after)
         stored = list(zip(batch.entries, encoded, strict=True))
         changes = list(measured)
@@ -168,9 +175,9 @@ def check_crafted(batch: Batch, crafted: Crafted) -> None:
             raise RunStopped(msg)
 
 
-def _measure(entry: Entry, before: Picture, after: Picture) -> tuple[float, float]:
+def _measure(entry: Entry, before: Picture, after: Picture, shown: Shown) -> tuple[float, float]:
     largest = float(change(before, after).max())
-    if largest == 0:
+    if largest == 0 and shown != ():
         msg = (
             f"crafting left {entry.name} unchanged, and it would be released unprotected; "
             f"start over with more steps, another surrogate or a random start."

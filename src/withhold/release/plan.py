@@ -12,7 +12,10 @@ import pyarrow.compute as pc
 
 from withhold.data.dataset import Dataset
 from withhold.data.entries import Entries, Rows, moved_up, released_names
+from withhold.data.faces import window
+from withhold.release.crafting import Shown
 from withhold.release.environment import Environment
+from withhold.release.face_column import FACES, faces_in
 from withhold.release.scan import Scan
 from withhold.release.settings import ProtectSettings
 from withhold.seeds import derive_seed
@@ -34,7 +37,8 @@ class Plan:
 
     Attributes:
         table: One row per source image in the dataset's order, with the columns index, name, released_name, label,
-            shard, row, split, width, height, mode, sha256, batch. Skipped images have batch -1.
+            shard, row, split, width, height, mode, sha256, batch. Skipped images have batch -1. Where faces in
+            photographs are known, a column faces lists those of each.
         classes: Names of the classes.
         layout: Layout of source and release.
         settings: What the user chose, as plain JSON values.
@@ -64,6 +68,30 @@ class Plan:
         """Select the rows of the images that will be released, in the dataset's order."""
         return self.table.filter(pa.array(self._batch != SKIPPED))
 
+    @property
+    def of_faces(self) -> bool:
+        """Whether faces in photographs are known, and nothing else is to be changed."""
+        return FACES in self.table.column_names
+
+    def shown(self, rows: Rows) -> list[Shown]:
+        """Say what these images show: each its class, or its faces."""
+        table = self.table.take(rows)
+        if self.of_faces:
+            return list(faces_in(table.column(FACES)))
+        labels: list[Shown] = table.column("label").to_numpy().tolist()
+        return labels
+
+    def labels(self) -> npt.NDArray[np.int32]:
+        """List the class of everything that will be released and a competitor could learn from: images, or faces."""
+        kept = self.kept()
+        if not self.of_faces:
+            return np.asarray(kept.column("label").to_numpy(), np.int32)
+        return np.array([face.label for faces in faces_in(kept.column(FACES)) for face in faces], np.int32)
+
+    def faceless(self) -> int:
+        """Count the images that will be released unchanged, as they show no face."""
+        return sum(not faces for faces in faces_in(self.kept().column(FACES))) if self.of_faces else 0
+
     def skipped(self) -> list[str]:
         """Name the images that are left out."""
         names = self.table.column("name").filter(pa.array(self._batch == SKIPPED)).to_pylist()
@@ -82,16 +110,25 @@ def settings_that_matter(settings: ProtectSettings) -> dict[str, Any]:
 
 
 def make_plan(
-    dataset: Dataset, scan: Scan, settings: ProtectSettings, surrogate: str | None, environment: Environment
+    dataset: Dataset,
+    scan: Scan,
+    settings: ProtectSettings,
+    surrogate: str | None,
+    environment: Environment,
+    *,
+    faces: "pa.Array[Any] | None" = None,
 ) -> Plan:
     """Assign every readable image to a batch.
 
     Images of a batch have equal channel counts and equal or similar sizes. They are drawn at random from the whole set,
     or from neighbours within a shard where only those are cheap to read. The draw depends on nothing but the listing,
     the sizes, the batch size and the seed.
+
+    Args:
+        faces: Those of each image of the scan, see `face_column`; None if images are to be seen whole.
     """
-    table = scan.table
-    batch = assign_batches(table, settings.batch_size, settings.seed, anywhere=dataset.random_access)
+    table = scan.table if faces is None else scan.table.append_column(FACES, faces)
+    batch = assign_batches(_sizes_to_craft(table), settings.batch_size, settings.seed, anywhere=dataset.random_access)
     names = moved_up(table, released_names(dataset, Entries(table), settings.lossless), batch != SKIPPED)
     table = table.add_column(0, "index", pa.array(np.arange(len(table))))
     table = table.add_column(2, "released_name", names)
@@ -124,6 +161,23 @@ def assign_batches(table: pa.Table, batch_size: int, seed: int, *, anywhere: boo
             batch[part] = number
             number += 1
     return batch
+
+
+def _sizes_to_craft(table: pa.Table) -> pa.Table:
+    """Replace the sizes of images with faces by those of the windows that hold the faces.
+
+    An image without any face counts as a single pixel, so that such images form batches of their own.
+    """
+    if FACES not in table.column_names:
+        return table
+    sizes = []
+    rows = zip(*(table.column(name).to_pylist() for name in ("width", "height")), strict=True)
+    for (width, height), faces in zip(rows, faces_in(table.column(FACES)), strict=True):
+        left, top, right, bottom = window([face.square for face in faces], width, height) if faces else (0, 0, 1, 1)
+        sizes.append((right - left, bottom - top))
+    for name, values in zip(("width", "height"), zip(*sizes, strict=True), strict=True):
+        table = table.set_column(table.column_names.index(name), name, pa.array(values, pa.int32()))
+    return table
 
 
 def _windows(shard: "pa.ChunkedArray[Any]") -> Rows:

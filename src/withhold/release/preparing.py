@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from withhold.data.dataset import Dataset
@@ -14,9 +17,18 @@ from withhold.data.pixels import Picture
 from withhold.errors import InvalidInput
 from withhold.progress import Reporter
 from withhold.release.environment import Environment
+from withhold.release.face_column import faces_in
+from withhold.release.face_finding import (
+    FaceSource,
+    check_faceless,
+    check_identities,
+    find_faces,
+    open_faces,
+    values_of,
+)
 from withhold.release.places import place_release
 from withhold.release.plan import Plan, make_plan
-from withhold.release.scan import check_classes, check_none_emptied, check_readable, enumerate_some, scan
+from withhold.release.scan import Scan, check_classes, check_none_emptied, check_readable, enumerate_some, scan
 from withhold.release.settings import ProtectSettings
 from withhold.release.sidecar import Sidecar
 
@@ -26,12 +38,17 @@ Check = Callable[[Dataset], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opened:
-    """A source and a destination that fit together and fit the settings; no image was read, and nothing written."""
+    """A source and a destination that fit together and fit the settings; no image was read, and nothing written.
+
+    Attributes:
+        faces: Knows where faces in photographs are; None if images are to be seen whole.
+    """
 
     dataset: Dataset
     sidecar: Sidecar
     settings: ProtectSettings
     environment: Environment
+    faces: FaceSource | None = None
 
 
 def accept(_: Dataset) -> None:
@@ -42,7 +59,7 @@ def open_to_release(source: Path, destination: Path, settings: ProtectSettings, 
     """Open a source, and refuse what can be refused without reading an image.
 
     Raises:
-        InvalidInput: The places, the device, the settings or the surrogate are unusable.
+        InvalidInput: The places, the device, the settings, the surrogate or what states faces are unusable.
     """
     environment = Environment.here(settings.device)
     if settings.epochs is not None and settings.snapshots > settings.epochs:
@@ -54,25 +71,64 @@ def open_to_release(source: Path, destination: Path, settings: ProtectSettings, 
     sidecar = place_release(source, destination)
     dataset = open_dataset(source, splits=settings.splits)
     check(dataset)
-    return Opened(dataset, sidecar, settings, environment)
+    return Opened(dataset, sidecar, settings, environment, open_faces(settings, dataset))
 
 
 def plan_release(opened: Opened, fingerprint: str | None, reporter: Reporter) -> Plan:
     """Read every image once, refuse what cannot be released, and plan the rest.
 
     Raises:
-        InvalidInput: Images are unreadable or do not fit the lossless format, or classes have too few.
+        InvalidInput: Images are unreadable, have no face or one that does not fit, are no aligned faces where these are
+            expected, do not fit the lossless format, or classes have too few.
         RunStopped: The disk failed to give a file.
     """
     dataset, settings = opened.dataset, opened.settings
-    found = scan(dataset, reporter)
+    pictures = partial(check_classes, kind="identity", item="picture") if settings.task == "faces" else check_classes
+    members = pictures if opened.faces is None else check_identities
+    # A folder with a single photograph may hold many faces; how many an identity has is known from the faces.
+    found = scan(dataset, reporter, pictures if opened.faces is None else accept_classes)
     check_readable(found.unreadable, skip=settings.skip_unreadable)
-    plan = make_plan(dataset, found, settings, fingerprint, opened.environment)
+    plan = make_plan(dataset, found, settings, fingerprint, opened.environment, faces=_faces(opened, found, reporter))
     listed, kept = (table.column("label").to_numpy() for table in (plan.table, plan.kept()))
     check_none_emptied(plan.classes, listed, kept)
-    check_classes(plan.classes, kept)
+    members(plan.classes, plan.labels())
+    check_aligned(plan, settings)
     check_storable(plan, opened)
     return plan
+
+
+def accept_classes(*_: object) -> None:
+    """Refuse no number of images in a class."""
+
+
+def _faces(opened: Opened, found: Scan, reporter: Reporter) -> "pa.Array[Any] | None":
+    if opened.faces is None:
+        return None
+    column = find_faces(opened.faces, opened.dataset, found.table, reporter)
+    names, modes = (values_of(found.table, name) for name in ("name", "mode"))
+    readable = [(name, faces) for name, mode, faces in zip(names, modes, faces_in(column), strict=True) if mode]
+    check_faceless([name for name, faces in readable if not faces], len(readable), opened.settings)
+    return column
+
+
+def check_aligned(plan: Plan, settings: ProtectSettings) -> None:
+    """Refuse to take pictures of different sizes for aligned faces.
+
+    Raises:
+        InvalidInput: States the sizes, and how to say where the faces are.
+    """
+    if settings.task != "faces" or plan.of_faces:
+        return
+    kept = plan.kept()
+    sizes = np.unique([kept.column(name).to_numpy() for name in ("width", "height")], axis=1).T
+    if len(sizes) == 1 and sizes[0][0] == sizes[0][1]:
+        return
+    found = enumerate_some([f"{width} x {height}" for width, height in sizes.tolist()], 5)
+    msg = (
+        f"for --task faces pictures must be faces aligned to squares of one size, such as 112 x 112; these are "
+        f"{found}. Align them, or give whole photographs and say with --faces or --detector where faces are."
+    )
+    raise InvalidInput(msg)
 
 
 def check_storable(plan: Plan, opened: Opened) -> None:

@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from withhold.data.dataset import Dataset, Entry
 from withhold.data.pixels import Picture, levels
 from withhold.errors import InvalidInput
 from withhold.progress import SILENT
 from withhold.release.building import build_crafter
-from withhold.release.crafting import Crafter
+from withhold.release.crafting import Crafter, Shown
 from withhold.release.environment import reproducing
+from withhold.release.plan import Plan
 from withhold.release.run import Materials
 from withhold.release.settings import ProtectSettings
 from withhold.release.sidecar import Sidecar
@@ -46,19 +50,25 @@ def recraft(
         settings = ProtectSettings(**{**plan.settings, "eps": strength})
         with reproducing(plan.environment):
             crafter = build_crafter(Materials(dataset, plan, settings, sidecar.surrogate, SILENT))
-            versions.append((f"eps {strength}", _crafted(crafter, entries, originals, settings)))
+            versions.append((f"eps {strength}", _crafted(crafter, _shown(plan, entries), originals, settings)))
     return versions
 
 
+def _shown(plan: Plan, entries: Sequence[Entry]) -> list[Shown]:
+    names = pa.array([entry.name for entry in entries], pa.string())
+    return plan.shown(pc.index_in(names, plan.table.column("name").combine_chunks()).to_numpy())
+
+
 def _crafted(
-    crafter: Crafter, entries: Sequence[Entry], originals: Sequence[Picture], settings: ProtectSettings
+    crafter: Crafter, shown: Sequence[Shown], originals: Sequence[Picture], settings: ProtectSettings
 ) -> list[Picture]:
-    """Craft the images together, those of equal channel count at a time."""
+    """Craft the images together, those of equal channel count at a time; one without any face stays as it is."""
     released = list(originals)
-    for channels in {picture.levels.shape[2] for picture in originals}:
-        places = [i for i, picture in enumerate(originals) if picture.levels.shape[2] == channels]
-        pictures, labels = [originals[i] for i in places], [entries[i].label for i in places]
-        deltas = crafter(pictures, labels, derive_seed(settings.seed, "recraft")).deltas
+    visible = [i for i, show in enumerate(shown) if show != ()]
+    for channels in {originals[i].levels.shape[2] for i in visible}:
+        places = [i for i in visible if originals[i].levels.shape[2] == channels]
+        pictures, seen = [originals[i] for i in places], [shown[i] for i in places]
+        deltas = crafter(pictures, seen, derive_seed(settings.seed, "recraft")).deltas
         for i, delta in zip(places, deltas, strict=True):
             released[i] = originals[i].perturbed(delta, levels(settings.eps))
     return released

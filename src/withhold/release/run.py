@@ -17,6 +17,7 @@ from withhold.release.crafting import Crafter
 from withhold.release.document import ReleaseDocument, read_document, write_document
 from withhold.release.engine import Work, craft_batches
 from withhold.release.environment import reproducing
+from withhold.release.face_finding import find_faces
 from withhold.release.manifest import Quality, read_quality, write_manifest
 from withhold.release.plan import Plan, settings_that_matter
 from withhold.release.preparing import Check, Opened, accept, open_to_release, plan_release
@@ -24,7 +25,14 @@ from withhold.release.publish import clear_partial, craft_again, publish, stoppi
 from withhold.release.settings import ProtectSettings
 from withhold.release.sidecar import Sidecar
 from withhold.release.space import check_room, density, disk_bytes
-from withhold.release.stored_plan import check_resumable, check_same_computation, check_source, load_plan, save_plan
+from withhold.release.stored_plan import (
+    check_faces,
+    check_resumable,
+    check_same_computation,
+    check_source,
+    load_plan,
+    save_plan,
+)
 from withhold.release.verify import Bound, Verification, compare
 
 if TYPE_CHECKING:
@@ -208,7 +216,9 @@ class _Job:
     def document(self) -> ReleaseDocument:
         """State the public facts of the release."""
         plan = self.plan
-        return ReleaseDocument(self.settings.eps, len(plan.kept()), len(plan.classes), plan.layout)
+        return ReleaseDocument(
+            self.settings.eps, len(plan.kept()), len(plan.classes), plan.layout, unchanged=plan.faceless()
+        )
 
     def verify(self, place: Path) -> Verification:
         """Compare the release in `place` with the source."""
@@ -257,6 +267,8 @@ def _resumed_plan(opened: Opened, fingerprint: str | None, reporter: Reporter) -
     if not sidecar.manifest.exists():  # a finished release stays valid whatever comes after what made it
         check_same_computation(plan, opened.environment, sidecar.root)
     check_source(plan, opened.dataset, sidecar.root, reporter)
+    if opened.faces is not None and opened.faces.fixed:
+        check_faces(plan, find_faces(opened.faces, opened.dataset, plan.table, reporter), sidecar.root)
     return plan
 
 

@@ -1,7 +1,7 @@
 """The first look at a source: every image is read, hashed and decoded once, so that no run fails on its last image."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -60,15 +60,18 @@ class Scan:
     unreadable: tuple[Problem, ...]
 
 
-def scan(dataset: Dataset, reporter: Reporter) -> Scan:
+def scan(dataset: Dataset, reporter: Reporter, check: Callable[[Sequence[str], Labels], None] | None = None) -> Scan:
     """Read, hash and decode every image.
+
+    Args:
+        check: Refuses the classes and labels of a dataset before any image is read; `check_classes` if absent.
 
     Raises:
         InvalidInput: The dataset cannot be protected whatever its pixels: no images, or too few of a class.
         RunStopped: The system refused to give a file.
     """
     listing = list_entries(dataset)
-    check_classes(dataset.classes, listing.column("label").to_numpy())
+    (check or check_classes)(dataset.classes, listing.column("label").to_numpy())
     names = listing.column("name")
     parts: list[pa.RecordBatch] = []
     unreadable: list[Problem] = []
@@ -126,8 +129,13 @@ def check_none_emptied(classes: Sequence[str], listed: Labels, kept: Labels) -> 
         raise InvalidInput(msg)
 
 
-def check_classes(classes: Sequence[str], labels: Labels) -> None:
+def check_classes(classes: Sequence[str], labels: Labels, *, kind: str = "class", item: str = "image") -> None:
     """Refuse a dataset in which a classifier has nothing to tell apart.
+
+    Args:
+        labels: Class of each image, or of each face.
+        kind: What a class is called.
+        item: What a member of one is called.
 
     Raises:
         InvalidInput: No images, fewer than two classes with images, or a class with a single image.
@@ -137,13 +145,18 @@ def check_classes(classes: Sequence[str], labels: Labels) -> None:
     if len(present) < MIN_CLASSES:
         only = f" ({classes[int(present[0])]!r})" if len(present) else ""
         msg = (
-            f"expected images of at least two classes, got {len(present)}{only}; protection works against a classifier."
+            f"expected {item}s of at least two {_plural(kind)}, got {len(present)}{only}; "
+            "protection works against a classifier."
         )
         raise InvalidInput(msg)
     single = [repr(classes[label]) for label in present.tolist() if counts[label] < MIN_PER_CLASS]
     if single:
-        msg = f"each class needs two images or more, got one in {enumerate_some(single)}; add some, or leave it out."
+        msg = f"each {kind} needs two {item}s or more, got one in {enumerate_some(single)}; add some, or leave it out."
         raise InvalidInput(msg)
+
+
+def _plural(kind: str) -> str:
+    return {"class": "classes", "identity": "identities"}[kind]
 
 
 def check_readable(unreadable: Sequence[Problem], *, skip: bool) -> None:

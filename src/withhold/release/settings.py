@@ -15,6 +15,9 @@ class ProtectSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    task: Literal["classification", "faces"] = Field(
+        "classification", description="What a competitor would train; faces are recognised by identity, one per class."
+    )
     eps: Eps = Field(
         Fraction(8, 255), description="Largest change of any channel of any pixel, as a fraction of the range."
     )
@@ -58,8 +61,22 @@ class ProtectSettings(BaseModel):
     architecture: str = Field(
         "auto", description="Network to train or to load weights into: a built-in name or module:function."
     )
+    head: Literal["softmax", "cosface", "arcface"] | None = Field(
+        None,
+        description="Loss that the surrogate is trained by: plain cross-entropy or one with a margin; what a weights "
+        "file says, or softmax, if absent.",
+    )
     input_size: int | None = Field(
         None, ge=8, description="Side of the square that the surrogate sees; by image size if absent."
+    )
+    faces: str | None = Field(
+        None, description="CSV of boxes or landmarks of faces in whole photographs; only the faces are changed."
+    )
+    detector: str | None = Field(
+        None, description="In place of a CSV, module:function from an array (h, w, 3) to the boxes or landmarks in it."
+    )
+    faceless: Literal["refuse", "unchanged"] = Field(
+        "refuse", description="Photographs without a face: refuse the dataset, or release them as they are."
     )
     mean: tuple[float, float, float] | None = Field(
         None, description="Channel means that loaded weights were trained with."
@@ -83,5 +100,18 @@ class ProtectSettings(BaseModel):
     def _normalisation_is_a_pair(self) -> "ProtectSettings":
         if (self.mean is None) != (self.std is None):
             msg = "mean and std go together: give both, or neither"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _faces_are_found_in_one_way(self) -> "ProtectSettings":
+        if self.faces is not None and self.detector is not None:
+            msg = "faces and detector both say where faces are: give one of them"
+            raise ValueError(msg)
+        if self.task != "faces" and (self.faces or self.detector):
+            msg = "faces and detector are for the task faces: give --task faces too"
+            raise ValueError(msg)
+        if self.faceless != "refuse" and not (self.faces or self.detector):
+            msg = "faceless is for photographs with faces in them: give faces or detector too"
             raise ValueError(msg)
         return self

@@ -19,6 +19,7 @@ from withhold.data.parallel import map_ahead
 from withhold.errors import InvalidInput
 from withhold.progress import Reporter
 from withhold.release.environment import Environment
+from withhold.release.face_column import FACES
 from withhold.release.plan import Plan
 from withhold.release.scan import enumerate_some
 from withhold.version import __version__
@@ -122,6 +123,29 @@ def check_source(plan: Plan, dataset: Dataset, sidecar: Path, reporter: Reporter
         msg = (
             f"the source has changed since the run in {sidecar} began: {'; '.join(changes)}. "
             f"Restore it, choose another destination, or delete that folder to start over."
+        )
+        raise InvalidInput(msg)
+
+
+def check_faces(plan: Plan, faces: "pa.Array[Any]", sidecar: Path) -> None:
+    """Refuse to go on when faces are stated to be elsewhere, or to be somebody else's, than when the run began.
+
+    Args:
+        faces: Those of each image of the plan's table, as stated now.
+
+    Raises:
+        InvalidInput: Names the images whose faces differ.
+    """
+    planned = plan.table.column(FACES).to_pylist()
+    differing = [
+        str(name)
+        for name, before, now in zip(plan.table.column("name").to_pylist(), planned, faces.to_pylist(), strict=True)
+        if before != now
+    ]
+    if differing:
+        msg = (
+            f"the faces of {enumerate_some(differing, NAMED)} are stated otherwise than when the run in {sidecar} "
+            f"began; restore the file, choose another destination, or delete that folder to start over."
         )
         raise InvalidInput(msg)
 

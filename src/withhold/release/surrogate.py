@@ -1,7 +1,7 @@
 """The network that perturbations are crafted against: trained on the owner's images, loaded, or given; then checked."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +9,9 @@ import torch
 from torch import nn
 
 from withhold.data.atomic import write_atomic
-from withhold.data.dataset import Dataset
-from withhold.data.entries import Entries
 from withhold.errors import InvalidInput
 from withhold.networks.checkpoint import encode, load
-from withhold.networks.choose import Choice, Sizes, Views, choose, resolve_device
+from withhold.networks.choose import Choice, Sizes, Views, choose, choose_for_faces, resolve_device
 from withhold.networks.table import Classifier, build, of_library, wrap
 from withhold.networks.training import EpochResult, accuracy, recipe_for, train
 from withhold.progress import Reporter
@@ -21,11 +19,8 @@ from withhold.release.crafter import OBJECTIVES
 from withhold.release.settings import ProtectSettings
 from withhold.release.space import check_room
 from withhold.release.trained_on import CLEAN
-from withhold.release.training_images import sample, training_data
+from withhold.release.training_images import Originals
 from withhold.seeds import derive_seed
-
-WHOLE = frozenset({"shift", "subpixel"})
-"""Views, as the settings name them, in which nothing is resized."""
 
 MEASURED = 1000
 """Images that a surrogate's accuracy is measured on."""
@@ -38,7 +33,7 @@ class Surrogate:
     Attributes:
         networks: Snapshots of one training, the final one last; usually one.
         input_size: Side of the square that the networks see.
-        views: `native` if that is the whole image, `crop` if it is a random resized crop of it.
+        views: `native` if that is the whole image or aligned face, `crop` if it is a random resized crop of it.
         description: One sentence for the user.
         accuracy: Share of up to 1,000 of the owner's images that the final network gets right.
     """
@@ -51,36 +46,36 @@ class Surrogate:
 
 
 def resolve(
-    dataset: Dataset,
-    entries: Entries,
+    originals: Originals,
     settings: ProtectSettings,
     *,
-    sizes: Sizes,
     weights: Path,
     reporter: Reporter,
     network: nn.Module | None = None,
     reserved: int = 0,
+    check: Callable[[nn.Module], None] = lambda _: None,
 ) -> Surrogate:
     """Get the surrogate that the settings ask for, and say what was chosen and why.
 
     Args:
-        entries: The images to protect; all of them are readable.
-        sizes: Of these images.
+        originals: The images to protect, or the faces in them; all of them are readable.
         weights: Where the surrogate is kept for a resumed run. If the file is there, it is the surrogate.
         network: Classifier of pixels in [0, 1], or of normalised ones if the settings hold mean and std. It is copied.
         reserved: Bytes on the disk of `weights` that are not free for them.
+        check: Refuses a network that was built, before it is trained.
 
     Raises:
         InvalidInput: The network or weights do not exist, do not fit, or do not give finite logits of every class.
         RunStopped: Training diverged, an image cannot be read, or the disk has no room for the weights.
     """
-    source = _Source(dataset, entries, settings, sizes, reporter)
+    source = _Source(originals, settings, reporter)
     if network is not None:
         return source.given(network)
     if weights.exists():
         return source.kept(weights)
     if settings.surrogate is None or of_library(settings.surrogate):
         built = source.built()
+        check(built)
         size = sum(value.nbytes for value in built.state_dict().values())
         check_room(weights, reserved + size * settings.snapshots)
         surrogate = source.fitted(built)
@@ -91,40 +86,43 @@ def resolve(
     return surrogate
 
 
-def views_of(sizes: Sizes, input_size: int, augment: str) -> Views:
-    """Say what a surrogate of this input size is shown of pictures of these sizes.
+def choice_of(settings: ProtectSettings, sizes: Sizes, device: torch.device) -> Choice:
+    """Choose the network for images, or aligned faces, of these sizes where the settings name none."""
+    return choose_for_faces(sizes, device) if settings.task == "faces" else choose(sizes, device)
 
-    Raises:
-        InvalidInput: It is to see whole pictures, and they do not fit it.
-    """
-    if sizes.uniform_side == input_size:
-        return "native"
-    if augment in WHOLE:
-        side = sizes.uniform_side
-        found = f"they are {side} x {side}" if side else "they are not squares of one size"
-        msg = (
-            f"augment={augment} shows the surrogate whole pictures, which must be {input_size} x {input_size} as it "
-            f"sees them; {found}. Use crop{f', or --input-size {side}' if side else ''}."
-        )
-        raise InvalidInput(msg)
-    return "crop"
+
+def untrained(settings: ProtectSettings, classes: int, choice: Choice) -> Classifier:
+    """Build the network that the settings name, or else the chosen one."""
+    return build(
+        named_network(settings) or choice.architecture,
+        classes,
+        input_size=settings.input_size,
+        default_size=choice.input_size,
+        mean=settings.mean,
+        std=settings.std,
+        head=settings.head or "softmax",
+        seed=settings.seed,
+    )
+
+
+def named_network(settings: ProtectSettings) -> str | None:
+    """Name the network that the settings ask for, if they do."""
+    if settings.surrogate is not None and of_library(settings.surrogate):
+        return settings.surrogate
+    return None if settings.architecture == "auto" else settings.architecture
 
 
 class _Source:
     """The ways to a surrogate for one dataset."""
 
-    def __init__(
-        self, dataset: Dataset, entries: Entries, settings: ProtectSettings, sizes: Sizes, reporter: Reporter
-    ) -> None:
-        self.dataset = dataset
-        self.entries = entries
+    def __init__(self, originals: Originals, settings: ProtectSettings, reporter: Reporter) -> None:
+        self.originals = originals
         self.settings = settings
-        self.sizes = sizes
         self.reporter = reporter
         self.trained_on = OBJECTIVES[settings.objective].trained_on
-        self.classes = len(dataset.classes)
+        self.classes = originals.classes
         self.device = resolve_device(settings.device)
-        self.choice: Choice = choose(sizes, self.device)
+        self.choice: Choice = choice_of(settings, originals.sizes, self.device)
 
     def given(self, network: nn.Module) -> Surrogate:
         """Take a network object."""
@@ -145,7 +143,7 @@ class _Source:
 
     def kept(self, weights: Path) -> Surrogate:
         """Load what an earlier start of this run kept."""
-        loaded = load(weights, classes=self.classes, architecture=self._named())
+        loaded = load(weights, classes=self.classes, architecture=named_network(self.settings))
         known = loaded.metadata.accuracy if loaded.metadata else None
         what = f"{loaded.networks[-1].architecture}, kept by the earlier start of this run"
         return self._checked(loaded.networks, what, measured=known)
@@ -156,11 +154,12 @@ class _Source:
         loaded = load(
             file,
             classes=self.classes,
-            architecture=self._named(),
+            architecture=named_network(settings),
             input_size=settings.input_size,
             default_size=self.choice.input_size,
             mean=settings.mean,
             std=settings.std,
+            head=settings.head,
         )
         final = loaded.networks[-1]
         if loaded.metadata is None and settings.mean is None:
@@ -169,20 +168,10 @@ class _Source:
         return self._checked(loaded.networks, f"{final.architecture} with the weights of {file.name}", foreign=True)
 
     def built(self) -> Classifier:
-        """Build the network that the settings name, or else the chosen one."""
-        settings = self.settings
-        name = self._named() or self.choice.architecture
-        if self._named() is None and settings.input_size is None:
+        """Build the network that the settings name, or else the chosen one, and say why it was chosen."""
+        if named_network(self.settings) is None and self.settings.input_size is None:
             self.reporter.say(self.choice.reason)
-        return build(
-            name,
-            self.classes,
-            input_size=settings.input_size,
-            default_size=self.choice.input_size,
-            mean=settings.mean,
-            std=settings.std,
-            seed=settings.seed,
-        )
+        return untrained(self.settings, self.classes, self.choice)
 
     def fitted(self, network: Classifier) -> Surrogate:
         """Train a built network, unless it came with weights for these classes."""
@@ -193,15 +182,15 @@ class _Source:
     def _trained(self, network: Classifier) -> Surrogate:
         settings, name = self.settings, network.architecture
         pretrained = of_library(name)
-        recipe = recipe_for(name, len(self.entries), epochs=settings.epochs, pretrained=pretrained)
-        views = self._views(network.input_size)
+        recipe = recipe_for(name, len(self.originals), epochs=settings.epochs, pretrained=pretrained)
+        views = self.originals.views(network.input_size, settings.augment)
         self._probe(network)
         work = "Adapting" if pretrained else "Training"
         self.reporter.say(
-            f"{work} the surrogate {name} at {network.input_size} px on {len(self.entries):,} images of "
-            f"{self.classes} classes for {recipe.epochs} epochs on {self.device.type}."
+            f"{work} the surrogate {name} at {network.input_size} px on {len(self.originals):,} {self.originals.kind} "
+            f"of {self.classes} classes for {recipe.epochs} epochs on {self.device.type}."
         )
-        clean = training_data(self.dataset, self.entries, network.input_size, views)
+        clean = self.originals.training(network.input_size, views)
         data = self.trained_on.images(clean, network, settings)
         self.reporter.start("Training the surrogate", recipe.epochs, "epochs")
 
@@ -225,12 +214,14 @@ class _Source:
         final = networks[-1]
         for network in networks:
             self._probe(network.requires_grad_(requires_grad=False))
-        views = self._views(final.input_size)
+        views = self.originals.views(final.input_size, self.settings.augment)
         if measured is None:
-            images, labels = sample(self.dataset, self.entries, final.input_size, views, most=MEASURED)
+            images, labels = self.originals.sample(final.input_size, views, MEASURED)
             measured = accuracy(final, images, labels)
-        count = min(MEASURED, len(self.entries))
-        description = f"The surrogate is {what}; it gets {measured:.0%} of {count:,} of the images right."
+        count = min(MEASURED, len(self.originals))
+        description = (
+            f"The surrogate is {what}; it gets {measured:.0%} of {count:,} of the {self.originals.kind} right."
+        )
         self.reporter.say(description)
         # What a network learned from perturbed images need not show on clean ones.
         if near_chance(measured, self.classes) and (foreign or self.trained_on is CLEAN):
@@ -264,15 +255,6 @@ class _Source:
         if not bool(logits.isfinite().all()):
             msg = f"{expected}; some are not finite. Use other weights."
             raise InvalidInput(msg)
-
-    def _views(self, input_size: int) -> Views:
-        return views_of(self.sizes, input_size, self.settings.augment)
-
-    def _named(self) -> str | None:
-        """Name the network that the settings ask for, if they do."""
-        if self.settings.surrogate is not None and of_library(self.settings.surrogate):
-            return self.settings.surrogate
-        return None if self.settings.architecture == "auto" else self.settings.architecture
 
 
 def near_chance(measured: float, classes: int) -> bool:

@@ -33,7 +33,12 @@ def min_min(data: TrainingData, network: nn.Module, settings: ProtectSettings) -
     """Perturb each batch within eps to lower the loss of the network in training (Huang et al., arXiv 2101.04898)."""
     radius = float(settings.eps)
     steps = craft.constant_steps(MIN_MIN_STEP_SIZE * radius, MIN_MIN_STEPS)
-    return craft.CraftedData(data, network, craft.ErrorMinimising, craft.Linf(radius), steps)
+    margin: craft.Margin = getattr(network, "margin", craft.no_margin)
+
+    def objective(in_training: nn.Module) -> craft.Objective:
+        return craft.ErrorMinimising(in_training, margin=margin)
+
+    return craft.CraftedData(data, network, objective, craft.Linf(radius), steps)
 
 
 CLEAN = TrainedOn("these images", lambda data, *_: data)

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -11,7 +13,8 @@ from torch import Tensor
 from withhold.data.arrays import RGB, as_it_is, centre_crop, random_crop, read_arrays, spread_rows, stack_arrays
 from withhold.data.dataset import Dataset
 from withhold.data.entries import Entries
-from withhold.networks.choose import Views
+from withhold.errors import InvalidInput
+from withhold.networks.choose import Sizes, Views
 from withhold.networks.tensor_data import TensorData, shift_and_mirror
 from withhold.networks.training import TrainingData, as_unit
 
@@ -23,6 +26,99 @@ POOL_BYTES = 1 << 28
 
 NEIGHBOURS = 256
 """Images read in a row where only neighbours are cheap to read."""
+
+WHOLE = frozenset({"shift", "subpixel"})
+"""Views, as the settings name them, in which nothing is resized."""
+
+
+class Originals(Protocol):
+    """What a surrogate is trained and measured on.
+
+    Attributes:
+        kind: What each one is, in the plural.
+    """
+
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, with or without originals."""
+        ...
+
+    @property
+    def sizes(self) -> Sizes:
+        """Summary of their sizes."""
+        ...
+
+    def __len__(self) -> int:
+        """Count them."""
+        ...
+
+    def views(self, input_size: int, augment: str) -> Views:
+        """Say what a surrogate of this input size is shown of each.
+
+        Raises:
+            InvalidInput: It is to see whole pictures, and they do not fit it.
+        """
+        ...
+
+    def training(self, input_size: int, views: Views) -> TrainingData:
+        """Return them as training data."""
+        ...
+
+    def sample(self, input_size: int, views: Views, most: int) -> tuple[Tensor, Tensor]:
+        """Read up to `most` from all over the set: images (n, 3, input_size, input_size), uint8, and labels (n,)."""
+        ...
+
+    def some(self, most: int) -> "Originals":
+        """Keep about `most` from all over the set."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WholeImages:
+    """Images as they are, or crops of them; all are readable."""
+
+    dataset: Dataset
+    entries: Entries
+    sizes: Sizes
+    kind: ClassVar[str] = "images"
+
+    @property
+    def classes(self) -> int:
+        """Number of classes of the dataset."""
+        return len(self.dataset.classes)
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.entries)
+
+    def views(self, input_size: int, augment: str) -> Views:
+        """Say what a surrogate of this input size is shown of each image: all of it, or a random resized crop."""
+        if self.sizes.uniform_side == input_size:
+            return "native"
+        if augment in WHOLE:
+            side = self.sizes.uniform_side
+            found = f"they are {side} x {side}" if side else "they are not squares of one size"
+            msg = (
+                f"augment={augment} shows the surrogate whole pictures, which must be {input_size} x {input_size} as "
+                f"it sees them; {found}. Use crop{f', or --input-size {side}' if side else ''}."
+            )
+            raise InvalidInput(msg)
+        return "crop"
+
+    def training(self, input_size: int, views: Views) -> TrainingData:
+        """Hold the images in memory, or stream them."""
+        return training_data(self.dataset, self.entries, input_size, views)
+
+    def sample(self, input_size: int, views: Views, most: int) -> tuple[Tensor, Tensor]:
+        """Read some images, whole or as the centre crop that a trainer tests with."""
+        return sample(self.dataset, self.entries, input_size, views, most=most)
+
+    def some(self, most: int) -> "WholeImages":
+        """Keep every so many-th image."""
+        return replace(self, entries=self.entries[:: max(1, len(self.entries) // most)])
 
 
 def training_data(dataset: Dataset, entries: Entries, input_size: int, views: Views) -> TrainingData:

@@ -60,6 +60,7 @@ class Verification:
         bound: Levels that were allowed.
         eps: The bound as a fraction of the pixel range.
         bound_from: Where it came from: the caller, the release's own release.json, or the default.
+        unchanged: Images that are as they were; right where release.json says of as many that they show no face.
     """
 
     images: int
@@ -70,6 +71,7 @@ class Verification:
     bound: int
     eps: Fraction
     bound_from: StatedBy
+    unchanged: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -125,6 +127,7 @@ def compare(
     found.offenders += [Offender(name, "is in the release, but is no image of it") for name in _foreign(after)]
     reporter.start("Verifying", len(paired.before), "images")
     _check_pairs(before, after, paired, found, reporter)
+    found.offenders += _unchanged_offenders(found.unchanged, document)
     _check_missing(before, paired, found, reporter)
     extra = paired.after.column("name").take(paired.extra)
     found.offenders += [Offender(str(name), "is in the release, but not in the source") for name in extra.to_pylist()]
@@ -139,6 +142,7 @@ def compare(
         bound=found.bound,
         eps=bound.eps,
         bound_from=bound.stated_by,
+        unchanged=tuple(found.unchanged),
     )
 
 
@@ -153,6 +157,7 @@ class _Findings:
     bound: int
     offenders: list[Offender] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
     checked: int = 0
     largest: float = 0.0
 
@@ -174,6 +179,8 @@ def _check_pairs(before: Dataset, after: Dataset, paired: Pairing, found: _Findi
         for entry, (problems, largest) in zip(islice(entries, len(results)), results, strict=True):
             found.offenders += [Offender(entry.name, problem) for problem in problems]
             found.checked += largest is not None
+            if largest == 0:
+                found.unchanged.append(entry.name)
             found.largest = max(found.largest, largest or 0.0)
         reporter.advance(len(results))
 
@@ -225,11 +232,20 @@ def _pixel_problems(original: Picture, released: Picture, largest: float, bound:
     problems = []
     if largest > bound:
         problems.append(f"changed by {largest:g} levels, allowed are {bound}")
-    if largest == 0:
-        problems.append("is unchanged, and so unprotected")
     if original.alpha is not None and (released.alpha is None or not np.array_equal(original.alpha, released.alpha)):
         problems.append("changed in its alpha channel")
     return problems
+
+
+def _unchanged_offenders(unchanged: Sequence[str], document: ReleaseDocument | None) -> list[Offender]:
+    """No image may be unchanged, or exactly as many as release.json says show no face."""
+    stated = document.unchanged if document else 0
+    if len(unchanged) == stated:
+        return []
+    but = f"; {DOCUMENT} says that {stated} images are, and {len(unchanged)} are" if stated else ""
+    if not unchanged:
+        return [Offender(DOCUMENT, f"states {stated} images that are unchanged, found none")]
+    return [Offender(name, f"is unchanged, and so unprotected{but}") for name in unchanged]
 
 
 def _check_missing(before: Dataset, paired: Pairing, found: _Findings, reporter: Reporter) -> None:

@@ -89,7 +89,7 @@ def test_a_picture_opens_by_click_shows_one_at_a_time_and_closes_by_its_button(b
     for view in ("original", "released", "difference"):
         browser.run(f"document.querySelector('#zoom [data-view={view}]').click()")
         assert browser.run(visible) == 1
-        assert browser.run(f"document.querySelector('#zoom .v-{view}').checkVisibility()")
+        assert browser.run(f"document.querySelector('#zoom [data-shows={view}]').checkVisibility()")
     assert browser.run("getComputedStyle(document.querySelector('#zoom img')).imageRendering") == "pixelated"
     browser.run("document.querySelector('#zoom .close').click()")
     assert browser.run(OPEN) is False

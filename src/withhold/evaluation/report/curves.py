@@ -1,6 +1,6 @@
 """Accuracy after each epoch, as coordinates for small drawings."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from withhold.evaluation.report.heat import row_name
@@ -34,9 +34,26 @@ class Frame:
         """Return the y of no accuracy."""
         return self.height - self.bottom
 
+    def height_of(self, accuracy: float, ceiling: float) -> float:
+        """Return the y of an accuracy where the axis ends at `ceiling`."""
+        return round(self.base - accuracy / ceiling * (self.base - self.top), 1)
+
 
 LARGE = Frame(380, 290, 34, 124)
 SMALL = Frame(240, 120, 30, 10, bottom=20)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What is drawn as one line: accuracies in [0, 1], under a name.
+
+    Attributes:
+        kind: `original`, `noise`, `plain`, `other` or `c1` to `c5`, which the page's style gives a colour.
+    """
+
+    name: str
+    kind: str
+    accuracies: Sequence[float]
 
 
 @dataclass(slots=True)
@@ -98,23 +115,23 @@ class Curves:
 def curves(evaluation: Evaluation) -> Curves:
     """Lay out every curve: controls, undefended and the strongest five of each network together, the rest by itself."""
     drawn = [attempt for attempt in evaluation.attempts if attempt.curve]
-    ceiling = _ceiling([*(value for attempt in drawn for value in attempt.curve), evaluation.chance])
+    ceiling = ceiling_of([*(value for attempt in drawn for value in attempt.curve), evaluation.chance])
     main, rest = [], []
     for network in dict.fromkeys(attempt.network for attempt in drawn):
         own = [attempt for attempt in drawn if attempt.network == network]
-        references = [(attempt, kind) for attempt in own if (kind := _reference(attempt))]
+        references = [_drawn(attempt, kind) for attempt in own if (kind := _reference(attempt))]
         others = [attempt for attempt in own if not _reference(attempt)]
         judged = [one for one in others if one.material == RELEASED and not uses_own_images(one)]
         on_release = sorted(judged, key=lambda one: -(top(one) or 0.0))
         chosen = on_release[:STRONGEST]
-        coloured = [(attempt, f"c{number}") for number, attempt in enumerate(chosen, 1)]
-        main.append(_panel(network, LARGE, [*references, *coloured], ceiling, evaluation.chance))
+        coloured = [_drawn(attempt, f"c{number}") for number, attempt in enumerate(chosen, 1)]
+        main.append(panel(network, LARGE, [*references, *coloured], ceiling, evaluation.chance))
         for attempt in [*on_release[STRONGEST:], *(one for one in others if one not in judged)]:
             title = f"{row_name(attempt)}, {network}"
-            rest.append(_panel(title, SMALL, [*references, (attempt, "c1")], ceiling, evaluation.chance))
+            rest.append(panel(title, SMALL, [*references, _drawn(attempt, "c1")], ceiling, evaluation.chance))
     strongest = evaluation.verdict.strongest
-    main.sort(key=lambda panel: strongest is not None and panel.title != strongest.network)
-    return Curves(tuple(panel for panel in main if panel.lines), tuple(rest))
+    main.sort(key=lambda drawn: strongest is not None and drawn.title != strongest.network)
+    return Curves(tuple(each for each in main if each.lines), tuple(rest))
 
 
 def _reference(attempt: Attempt) -> str:
@@ -123,39 +140,52 @@ def _reference(attempt: Attempt) -> str:
     return {ORIGINAL: "original", NOISE: "noise", RELEASED: "plain"}.get(attempt.material, "")
 
 
-def _ceiling(values: Iterable[float]) -> float:
+def ceiling_of(values: Iterable[float]) -> float:
+    """Choose where the accuracy axis ends: a round number that no value exceeds."""
     highest = max(values)
     return next(step for step in TOPS if step >= min(highest, 1.0))
 
 
-def _panel(title: str, frame: Frame, attempts: Sequence[tuple[Attempt, str]], ceiling: float, chance: float) -> Panel:
-    epochs = max((len(attempt.curve) for attempt, _ in attempts), default=1)
+def _drawn(attempt: Attempt, kind: str) -> Curve:
+    name = {"plain": "undefended", "noise": "random noise"}.get(kind) or row_name(attempt)
+    return Curve(name, kind, attempt.curve)
 
-    def height(accuracy: float) -> float:
-        return round(frame.base - accuracy / ceiling * (frame.base - frame.top), 1)
 
-    lines = [_line(attempt, kind, frame, epochs, height) for attempt, kind in attempts]
-    _part_labels(lines, frame)
+def panel(title: str, frame: Frame, curves: Sequence[Curve], ceiling: float, chance: float) -> Panel:
+    """Lay out one drawing of curves over epochs.
+
+    Args:
+        ceiling: Accuracy at which the axis ends.
+    """
+    epochs = max((len(curve.accuracies) for curve in curves), default=1)
+    lines = [_line(curve, frame, epochs, ceiling) for curve in curves]
+    part_labels(lines, frame)
+    return Panel(title, frame, epochs, ticks(frame, ceiling), frame.height_of(chance, ceiling), tuple(lines))
+
+
+def ticks(frame: Frame, ceiling: float) -> tuple[Tick, ...]:
+    """Mark the accuracy axis in even steps."""
     count = 2 if frame is SMALL else 4
-    ticks = tuple(
-        Tick(height(step * ceiling / count), f"{100 * step * ceiling / count:g}") for step in range(count + 1)
-    )
-    return Panel(title, frame, epochs, ticks, height(chance), tuple(lines))
+    steps = [step * ceiling / count for step in range(count + 1)]
+    return tuple(Tick(frame.height_of(step, ceiling), f"{100 * step:g}") for step in steps)
 
 
-def _line(attempt: Attempt, kind: str, frame: Frame, epochs: int, height: Callable[[float], float]) -> Line:
+def _line(curve: Curve, frame: Frame, epochs: int, ceiling: float) -> Line:
     span = max(epochs - 1, 1)
-    places = [frame.left + number / span * (frame.end - frame.left) for number in range(len(attempt.curve))]
-    heights = [height(value) for value in attempt.curve]
+    places = [frame.left + number / span * (frame.end - frame.left) for number in range(len(curve.accuracies))]
+    return line(curve, places, frame, ceiling)
+
+
+def line(curve: Curve, places: Sequence[float], frame: Frame, ceiling: float) -> Line:
+    """Draw a curve at given x, in the drawing's units."""
+    heights = [frame.height_of(value, ceiling) for value in curve.accuracies]
     points = " ".join(f"{x:.1f},{y:g}" for x, y in zip(places, heights, strict=True))
-    name = "undefended" if kind == "plain" else row_name(attempt)
-    name = "random noise" if kind == "noise" else name
+    name, last = curve.name, percent(curve.accuracies[-1])
     short = name if len(name) <= LONGEST else name[: LONGEST - 1] + "\u2026"
-    last = percent(attempt.curve[-1])
-    return Line(name, short, kind, points, round(places[-1], 1), heights[-1], heights[-1], last, len(places) == 1)
+    return Line(name, short, curve.kind, points, round(places[-1], 1), heights[-1], heights[-1], last, len(places) == 1)
 
 
-def _part_labels(lines: Sequence[Line], frame: Frame) -> None:
+def part_labels(lines: Sequence[Line], frame: Frame) -> None:
     """Move labels apart: downwards from the top one, then back up from the bottom of the drawing."""
     in_order = sorted(lines, key=lambda line: line.y)
     lowest = frame.top - frame.line

@@ -25,6 +25,36 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """Which accuracies get the first and the last colour.
+
+    Attributes:
+        high_is_clean: Whether `high` is what the originals gave.
+    """
+
+    low: float
+    high: float
+    high_is_clean: bool
+
+    @staticmethod
+    def between(chance: float, clean: float | None) -> "Scale":
+        """Reach from guessing to the originals, or to perfection where these are missing or taught nothing."""
+        if clean is None or clean <= chance:
+            return Scale(min(chance, 0.99), 1.0, high_is_clean=False)
+        return Scale(chance, clean, high_is_clean=True)
+
+    def value(self, accuracy: Spread) -> Value:
+        """Colour an accuracy."""
+        share = (accuracy.mean - self.low) / (self.high - self.low)
+        return Value(accuracy.mean, spread(accuracy), shade(share))
+
+
+def ramp() -> tuple[Shade, ...]:
+    """Return the colours in even steps, for a legend."""
+    return tuple(shade(step / 8) for step in range(9))
+
+
+@dataclass(frozen=True, slots=True)
 class HeatCell:
     """One attempt in the table; without a last value every seed diverged, without a best one in its first epoch.
 
@@ -79,7 +109,8 @@ class Heat:
 def heat(evaluation: Evaluation) -> Heat:
     """Arrange the attempts: on the release first, the strongest on top; controls and mixtures apart."""
     networks = tuple(dict.fromkeys(attempt.network for attempt in evaluation.attempts))
-    scale = _Scale.of(evaluation)
+    clean = evaluation.verdict.clean
+    scale = Scale.between(evaluation.chance, top(clean) if clean else None)
     ways: dict[tuple[str, str], list[Attempt]] = {}
     for attempt in evaluation.attempts:
         ways.setdefault((attempt.material, attempt.countermeasure), []).append(attempt)
@@ -91,27 +122,8 @@ def heat(evaluation: Evaluation) -> Heat:
         for title, some in kinds
         if some
     )
-    steps = tuple(shade(step / 8) for step in range(9))
     chance = scale.value(Spread(evaluation.chance, None, 1))
-    return Heat(networks, groups, scale.low, scale.high, scale.high_is_clean, steps, chance)
-
-
-@dataclass(frozen=True, slots=True)
-class _Scale:
-    low: float
-    high: float
-    high_is_clean: bool
-
-    @staticmethod
-    def of(evaluation: Evaluation) -> "_Scale":
-        clean = top(evaluation.verdict.clean) if evaluation.verdict.clean else None
-        if clean is None or clean <= evaluation.chance:
-            return _Scale(min(evaluation.chance, 0.99), 1.0, high_is_clean=False)
-        return _Scale(evaluation.chance, clean, high_is_clean=True)
-
-    def value(self, accuracy: Spread) -> Value:
-        share = (accuracy.mean - self.low) / (self.high - self.low)
-        return Value(accuracy.mean, spread(accuracy), shade(share))
+    return Heat(networks, groups, scale.low, scale.high, scale.high_is_clean, ramp(), chance)
 
 
 def _title(attempt: Attempt) -> str:
@@ -132,7 +144,7 @@ def _sorted(ways: Iterable[tuple[str, str]], all_ways: dict[tuple[str, str], lis
     return sorted(ways, key=key)
 
 
-def _row(attempts: Sequence[Attempt], networks: Sequence[str], scale: _Scale, strongest: Attempt | None) -> Row:
+def _row(attempts: Sequence[Attempt], networks: Sequence[str], scale: Scale, strongest: Attempt | None) -> Row:
     by_network = {attempt.network: attempt for attempt in attempts}
     first = attempts[0]
     cells = tuple(_cell(by_network.get(network), scale, strongest) for network in networks)
@@ -148,7 +160,7 @@ def row_name(attempt: Attempt) -> str:
     return said if attempt.countermeasure == PLAIN else f"{said}, {attempt.countermeasure}"
 
 
-def _cell(attempt: Attempt | None, scale: _Scale, strongest: Attempt | None) -> HeatCell | None:
+def _cell(attempt: Attempt | None, scale: Scale, strongest: Attempt | None) -> HeatCell | None:
     if attempt is None:
         return None
     last, best = (scale.value(found) if found else None for found in (attempt.last, attempt.best))

@@ -1,4 +1,4 @@
-"""Distributions of picture quality, as bars."""
+"""How alike originals and released images are: distributions as bars, and the least alike."""
 
 import math
 import statistics
@@ -11,6 +11,7 @@ from withhold.evaluation.results import PairQuality
 
 BINS, FEWEST_BINS = 24, 8
 WIDTH, BASE = 320, 96
+LEAST_ALIKE_LISTED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,29 @@ class Histogram:
     count: int
     left_out: int
     left_out_because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Everything that the page says about likeness.
+
+    Attributes:
+        pairs: Number of those measured.
+        least: Those with the lowest SSIM, the worst first.
+        has_lpips: Whether any pair has it.
+    """
+
+    pairs: int
+    histograms: tuple[Histogram, ...]
+    least: tuple[PairQuality, ...]
+    has_lpips: bool
+
+
+def alike(quality: Sequence[PairQuality]) -> Alike:
+    """Gather what the page says about likeness."""
+    least = sorted(quality, key=lambda pair: (pair.ssim, pair.psnr))[:LEAST_ALIKE_LISTED]
+    has_lpips = any(pair.lpips is not None for pair in quality)
+    return Alike(len(quality), tuple(histograms(quality)), tuple(least), has_lpips)
 
 
 def histograms(quality: Sequence[PairQuality]) -> list[Histogram]:

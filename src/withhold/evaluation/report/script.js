@@ -7,7 +7,7 @@
     const views = [...dialog.querySelectorAll("[data-view]")];
     const slots = [...dialog.querySelectorAll("figure img")];
     const look = (view) => {
-      dialog.dataset.shows = view;
+      for (const slot of slots) slot.parentElement.hidden = view !== "all" && slot.parentElement.dataset.shows !== view;
       for (const button of views) button.setAttribute("aria-pressed", String(button.dataset.view === view));
     };
     const fill = (index) => {

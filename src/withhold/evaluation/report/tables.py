@@ -26,6 +26,11 @@ def as_json(evaluation: Evaluation) -> bytes:
         "attempts": [_attempt(attempt) for attempt in evaluation.attempts],
         "quality": [_quality(pair) for pair in evaluation.quality],
     }
+    return encode_json(content)
+
+
+def encode_json(content: Json) -> bytes:
+    """Write JSON values as one document; a number that is not finite becomes null."""
     text = json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False)
     # Lone surrogates, which stand for odd bytes in file names, have no UTF-8; their escapes are valid JSON.
     return (text + "\n").encode("utf-8", errors="backslashreplace")

@@ -1,0 +1,1 @@
+"""Experiments on faces: what recognisers learn from releases of pictures of people."""

@@ -1,0 +1,1 @@
+"""What competitors may do with published faces, one file each; `table.py` names them."""
