@@ -9,6 +9,7 @@ import withhold
 from withhold.cli.console import complain
 from withhold.cli.demo import demo
 from withhold.cli.evaluate import evaluate
+from withhold.cli.online import online
 from withhold.cli.output import discard_output
 from withhold.cli.protect import protect
 from withhold.cli.show import show
@@ -53,6 +54,7 @@ app = typer.Typer(
 )
 for command in (protect, verify, show, evaluate, demo):
     app.command(epilog=EXIT_CODES)(command)
+app.add_typer(online)
 
 
 def _print_version(wanted: bool) -> None:
