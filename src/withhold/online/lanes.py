@@ -195,7 +195,7 @@ def seen_size(height: int, width: int, input_size: int) -> tuple[int, int]:
     """Give the size at which a picture's central square, as networks are tested on it, has the input's side.
 
     >>> seen_size(512, 1024, 112), seen_size(2, 100_000, 112)
-    ((128, 256), (2, 100177))
+    ((128, 256), (2, 100176))
     """
     scale, most = input_size / (TEST_SHARE * min(height, width)), LARGEST_AREA * input_size**2
     scale = min(scale, (most / (height * width)) ** 0.5)
