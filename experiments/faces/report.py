@@ -7,8 +7,10 @@ from typing import Any
 from benchmarks.report import spread, table
 
 from experiments.faces.run import HERE, key, told_apart
-from experiments.faces.specification import SIZES, FaceExperiment, FaceSize, read, units
+from experiments.faces.specification import ORIGINALS, SIZES, FaceExperiment, FaceSize, read, units
 from experiments.run import RESULTS, stored
+from withhold.evaluation.faces.scenarios.table import find
+from withhold.evaluation.results import RELEASED
 
 Line = dict[str, Any]
 ORDER = ("identities", "losses", "extractors", "scenarios")
@@ -38,36 +40,41 @@ def sections(results: Path = RESULTS) -> Iterator[str]:
 
 def section(name: str, experiment: FaceExperiment, size: FaceSize, lines: Sequence[Line], called: str) -> Iterator[str]:
     """Write one experiment: what was asked, how it was measured, and a table for each way to train."""
+    newest = {told_apart(line): line for line in lines}
     first = lines[0]
-    chance = 100 / first["identities"]
     machines = sorted({f"{line['machine']['device']}, PyTorch {line['machine']['torch']}" for line in lines})
     yield from (f"## {experiment.title}", "", experiment.question, "")
     yield (
-        f"LFW, aligned crops of 112 px: {first['pictures']:,} published pictures of {first['identities']} people "
-        f"(half of them where others play other people), {size.network} unless said otherwise. Rates in %. "
-        "Rank-1: clean test pictures looked up in a gallery of templates, the means of the published pictures; "
-        f"guessing gives {chance:.1f}. Best epoch: the most of the templates and the trained head at its best epoch. "
+        f"LFW, aligned crops of 112 px, {first['pictures']:,} published pictures, {size.network} unless said "
+        "otherwise. Rates in %. Rank-1: clean test pictures looked up in a gallery of templates, the means of the "
+        "published pictures. Best epoch: the most of the templates and the trained head at its best epoch. "
         "Verification: accuracy by the LFW protocol on pairs of other people; guessing gives 50. Mean \u00b1 sample "
         "deviation over seeds. "
         f"{'; '.join(machines)}."
     )
     yield ""
     for trial in experiment.trials:
-        network = trial.network or size.network
-        of_trial = [
-            line
-            for line in lines
-            if (line["scenario"], line["head"], line["network"]) == (trial.scenario, trial.head, network)
-        ]
+        way = trial.scenario, trial.head, trial.network or size.network
+        of_trial = [line for line in newest.values() if (line["scenario"], line["head"], line["network"]) == way]
         if of_trial:
-            yield from (f"**{trial.scenario}, {trial.head}, {network}**", "")
+            people = of_trial[0]["identities"]
+            yield from (f"**{', '.join(way)}**; {people} people are looked up, guessing gives {100 / people:.1f}", "")
             yield from table(HEAD, [row(release, of_trial) for release in published(experiment, of_trial)])
-    every = [told_apart(key(unit, size)) for unit in units(experiment, size)]
-    missing = len(set(every) - {told_apart(line) for line in lines})
+    expected = {told_apart(unit) for unit in expected_lines(experiment, size)}
+    missing = len(expected - set(newest))
     if missing:
-        yield from (f"{missing} of its {len(every)} trainings are still missing.", "")
+        yield from (f"{missing} of its {len(expected)} trainings are still missing.", "")
     options = "" if called == "cpu" else " --size gpu --device cuda"
     yield from (f"Reproduce: `python -m experiments.faces.run {name} --data lfw{options}`.", "")
+
+
+def expected_lines(experiment: FaceExperiment, size: FaceSize) -> Iterator[Line]:
+    """Name the lines that a whole experiment has, but for random noise, which is named for its bound."""
+    for unit in units(experiment, size):
+        materials = find(unit.trial.scenario).materials
+        yield {**key(unit, size), "release": ORIGINALS}
+        if RELEASED in materials:
+            yield key(unit, size)
 
 
 def published(experiment: FaceExperiment, lines: Sequence[Line]) -> list[str]:

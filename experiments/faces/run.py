@@ -21,8 +21,9 @@ from experiments.faces.specification import ORIGINALS, SIZES, FaceExperiment, Fa
 from experiments.run import RESULTS, machine, stored
 from withhold.evaluation.faces.results import FaceAttempt
 from withhold.evaluation.faces.run import evaluate_faces
+from withhold.evaluation.faces.scenarios.table import find
 from withhold.evaluation.faces.settings import FaceSettings
-from withhold.evaluation.results import NOISE, ORIGINAL
+from withhold.evaluation.results import NOISE, ORIGINAL, RELEASED
 from withhold.networks.choose import resolve_device
 from withhold.release.run import protect
 
@@ -70,12 +71,19 @@ class FaceBench:
                 **key(unit, self.size),
                 "release": controls.get(attempt.material, unit.release.name),
                 **measures(attempt),
-                "about": None if attempt.material in controls else settings.model_dump(mode="json"),
+                "about": self.about(unit, control=attempt.material in controls),
                 "pictures": evaluation.data["training pictures"],
                 "machine": machine(torch.device(self.device)),
             }
             for attempt in evaluation.attempts
         ]
+
+    def about(self, unit: FaceUnit, *, control: bool) -> dict[str, Any]:
+        """Give what a line depends on besides its name; it is only as good as this is still what the file says."""
+        epochs = {"epochs": self.size.epochs}
+        if control:
+            return epochs
+        return epochs | self.experiment.settings(unit.release, self.size, unit.seed, "auto").model_dump(mode="json")
 
 
 def key(unit: FaceUnit, size: FaceSize) -> dict[str, Any]:
@@ -111,16 +119,22 @@ def measures(attempt: FaceAttempt) -> dict[str, Any]:
 
 
 def finished(lines: list[dict[str, Any]], bench: FaceBench, unit: FaceUnit) -> bool:
-    """Tell whether a line answers a unit, of a release that is still to be crafted in the same way."""
-    settings = bench.experiment.settings(unit.release, bench.size, unit.seed, bench.device).model_dump(mode="json")
-    wanted = {**key(unit, bench.size), "about": settings}.items()
-    return any(all(line.get(name) == value for name, value in wanted) for line in lines)
+    """Tell whether lines answer a unit: its control on the originals, and its release where the scenario has one."""
+    released = RELEASED in find(unit.trial.scenario).materials
+    wanted = [{**key(unit, bench.size), "release": ORIGINALS, "about": bench.about(unit, control=True)}]
+    wanted += [{**key(unit, bench.size), "about": bench.about(unit, control=False)}] if released else []
+    return all(any(each.items() <= line.items() for line in map(hashable, lines)) for each in map(hashable, wanted))
+
+
+def hashable(line: dict[str, Any]) -> dict[str, str]:
+    """Write the values of a line as text, so that lines can be compared as sets."""
+    return {name: json.dumps(value, sort_keys=True) for name, value in line.items()}
 
 
 def fresh(lines: list[dict[str, Any]], known: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leave out controls that are known: those of a trial are the same for every release."""
-    there = {told_apart(line) for line in known if line["about"] is None}
-    return [line for line in lines if line["about"] is not None or told_apart(line) not in there]
+    """Leave out lines that are there already: the controls of a trial are the same for every release."""
+    there = [(told_apart(line), line["about"]) for line in known]
+    return [line for line in lines if (told_apart(line), line["about"]) not in there]
 
 
 def told_apart(line: dict[str, Any]) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ from withhold.craft.alignment import (
 from withhold.craft.folding import FoldedConvolution, fold_batch_norm
 from withhold.networks.densenet import DenseNet
 from withhold.networks.googlenet import GoogLeNet
-from withhold.networks.iresnet import iresnet
+from withhold.networks.iresnet import IResNet, recogniser
 from withhold.networks.margins import HEADS, Margin
 from withhold.networks.mobilenet import MobileNetV2
 from withhold.networks.table import build
@@ -30,7 +30,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
     "densenet": (lambda: DenseNet(3, (2, 1, 2), growth=4, stem="cifar"), 8, 5),
     "densenet with imagenet stem": (lambda: DenseNet(3, (1, 1), growth=4, stem="imagenet"), 16, 3),
     "mobilenet": (lambda: MobileNetV2(3, stem="cifar", narrowing=8), 8, 2 + 17 * 3 + 4),
-    "iresnet": (lambda: iresnet(3, 32, (1, 2, 1, 1), width=4, embedding=8, dropout=0.4), 32, 1 + 4 * 3 + 2),
+    "iresnet": (lambda: recogniser(IResNet(32, (1, 2, 1, 1), width=4, embedding=8, dropout=0.4), 3), 32, 1 + 4 * 3 + 2),
 }
 
 

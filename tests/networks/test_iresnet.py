@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from withhold.networks.head import classification_layer, features
-from withhold.networks.iresnet import ImprovedBlock, IResNet, iresnet
+from withhold.networks.iresnet import ImprovedBlock, IResNet, recogniser
 from withhold.networks.table import RECOGNISERS, build
 
 
@@ -69,7 +69,7 @@ def test_dropout_acts_in_training_alone() -> None:
 
 
 def test_features_are_the_embedding_even_where_there_are_as_many_classes_as_numbers_in_it() -> None:
-    body = iresnet(6, 16, (1, 1, 1, 1), width=2, embedding=6)
+    body = recogniser(IResNet(16, (1, 1, 1, 1), width=2, embedding=6), 6)
     network = build("iresnet10-narrow", 128, input_size=32).eval()
     name, layer = classification_layer(network)
     assert (name, layer.in_features) == ("body.classifier", 128)

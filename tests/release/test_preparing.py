@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,16 @@ def test_a_given_network_is_not_looked_for_in_the_settings(source: Path) -> None
 
     check_surrogate(open_dataset(source), settings(architecture="resnet99"), Linear())
     accept(open_dataset(source))
+
+
+def test_a_head_without_its_package_is_refused_before_any_image_is_read(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from withhold.data.open import open_dataset  # noqa: PLC0415
+
+    monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)
+    with pytest.raises(InvalidInput, match=r"head 'arcface' needs pytorch-metric-learning"):
+        check_surrogate(open_dataset(source), settings(task="faces", head="arcface"))
 
 
 def test_a_class_of_unreadable_images_alone_is_refused_by_name(source: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.release.fakes import Listener, interrupt, make_uniform, png, stopping
 from tests.release.fakes import settings as settings_of
 from tests.release.photographs import FACES, Box, csv_of, photographs
 
-from withhold.data.faces import Face
+from withhold.data.faces import TEMPLATE, Face
 from withhold.data.open import open_dataset
 from withhold.data.pixels import Picture, decode
 from withhold.errors import InvalidInput
@@ -211,6 +211,21 @@ def nothing(_: np.ndarray) -> list[float]:
     return []
 
 
+def none(_: np.ndarray) -> None:
+    return None
+
+
+def scalar(_: np.ndarray) -> float:
+    return 0.5
+
+
+def beyond(image: np.ndarray) -> list[list[float]]:
+    """Find a face whose landmarks partly lie outside of the image."""
+    points = np.array(TEMPLATE) / 4
+    moved = points - points.real.mean() + image.shape[1]
+    return [np.stack([moved.real, moved.imag], 1).ravel().tolist()]
+
+
 def broken(_: np.ndarray) -> float:
     return 1 / 0
 
@@ -238,6 +253,9 @@ def test_a_detector_finds_the_faces_of_each_folders_identity(album: Path, tmp_pa
     ("detector", "message"),
     [
         (f"{HERE}:nothing", "none of the 6 images shows a face"),
+        (f"{HERE}:none", "none of the 6 images shows a face"),
+        (f"{HERE}:scalar", r"must return finite boxes .* returned an array \(1,\)"),
+        (f"{HERE}:beyond", "lies outside of"),
         (f"{HERE}:broken", r"broken on ann/alone\.png failed: ZeroDivisionError"),
         (f"{HERE}:five", r"must return finite boxes .* returned an array \(1, 5\)"),
         (f"{HERE}:HERE", "is no function"),

@@ -1,5 +1,6 @@
 """The pixels of a dataset as 8-bit colour arrays of one size: whole images, or crops of images of any size."""
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -25,6 +26,11 @@ Prepare = Callable[[Pixels, npt.NDArray[np.float64]], Pixels]
 """From an image (h, w, 3) and five draws in [0, 1) to an array of the wanted size."""
 
 Prepared = TypeVar("Prepared")
+
+
+def pixel_digest(pixels: Pixels) -> bytes:
+    """Return the SHA-256 of an image's shape and pixels, by which the same image is known in any file."""
+    return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).digest()
 
 
 def read_arrays(

@@ -30,6 +30,7 @@ def claimed(output: Path, datasets: Iterable[Path], files: Collection[str], repo
     """
     _check_place(output, datasets)
     _check_content(output, files)
+    made = not output.exists()
     output.mkdir(parents=True, exist_ok=True)
     lock = FileLock(output / LOCK)
     try:
@@ -41,6 +42,11 @@ def claimed(output: Path, datasets: Iterable[Path], files: Collection[str], repo
         yield output / CELLS
     except KeyboardInterrupt:
         reporter.say(f"Interrupted. Finished trainings are kept in {output}; the same command goes on from there.")
+        raise
+    except InvalidInput:
+        if made and [path.name for path in output.iterdir()] == [LOCK]:
+            (output / LOCK).unlink()
+            output.rmdir()
         raise
     finally:
         lock.release()

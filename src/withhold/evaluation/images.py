@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from withhold.data.arrays import Pixels, Prepare, centre_crop, read_arrays
+from withhold.data.arrays import Pixels, Prepare, centre_crop, pixel_digest, read_arrays
 from withhold.data.pixels import Picture
 from withhold.errors import InvalidInput, RunStopped
 from withhold.evaluation.competitor import Labelled
@@ -161,8 +161,7 @@ def read_part(part: Part, what: str, side: int, prepare: Prepare | None = None, 
     make = prepare or _square(side, 1.0)
 
     def hashed(pixels: Pixels, draw: npt.NDArray[np.float64]) -> tuple[Pixels, bytes, tuple[int, int]]:
-        found = hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).digest()
-        return make(pixels, draw), found, (pixels.shape[1], pixels.shape[0])
+        return make(pixels, draw), pixel_digest(pixels), (pixels.shape[1], pixels.shape[0])
 
     images = np.empty((len(part), side, side, 3), np.uint8)
     digests, sizes = [], []

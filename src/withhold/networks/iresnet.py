@@ -104,16 +104,6 @@ class Recogniser(nn.Module):
         return logits
 
 
-def iresnet(
-    classes: int,
-    side: int,
-    blocks: Sequence[int],
-    *,
-    embedding: int = 512,
-    width: int = 64,
-    stem_stride: int = 1,
-    dropout: float = 0.0,
-) -> Recogniser:
-    """Build a recogniser of an `IResNet`; see there."""
-    extractor = IResNet(side, blocks, embedding=embedding, width=width, stem_stride=stem_stride, dropout=dropout)
-    return Recogniser(extractor, embedding, classes)
+def recogniser(extractor: IResNet, classes: int) -> Recogniser:
+    """Put a linear layer over identities on an extractor."""
+    return Recogniser(extractor, extractor.fc.out_features, classes)

@@ -19,7 +19,7 @@ from withhold.networks.external import (
     untrained_from_transformers,
 )
 from withhold.networks.googlenet import GoogLeNet
-from withhold.networks.iresnet import iresnet
+from withhold.networks.iresnet import IResNet, recogniser
 from withhold.networks.margins import Margin, add_head, no_margin
 from withhold.networks.mobilenet import MobileNetV2
 from withhold.networks.normalise import Normalise
@@ -86,12 +86,12 @@ ARCHITECTURES: Mapping[str, Callable[[int, int], nn.Module]] = {
     "densenet121": lambda classes, side: DenseNet(classes, stem=_stem(side)),
     "mobilenetv2": lambda classes, side: MobileNetV2(classes, stem=_stem(side)),
     "vit": VisionTransformer,
-    "iresnet10-narrow": lambda classes, side: iresnet(
-        classes, side, (1, 1, 1, 1), embedding=128, width=16, stem_stride=2
+    "iresnet10-narrow": lambda classes, side: recogniser(
+        IResNet(side, (1, 1, 1, 1), embedding=128, width=16, stem_stride=2), classes
     ),
-    "iresnet10": lambda classes, side: iresnet(classes, side, (1, 1, 1, 1)),
-    "iresnet18": lambda classes, side: iresnet(classes, side, (2, 2, 2, 2)),
-    "iresnet50": lambda classes, side: iresnet(classes, side, (3, 4, 14, 3)),
+    "iresnet10": lambda classes, side: recogniser(IResNet(side, (1, 1, 1, 1)), classes),
+    "iresnet18": lambda classes, side: recogniser(IResNet(side, (2, 2, 2, 2)), classes),
+    "iresnet50": lambda classes, side: recogniser(IResNet(side, (3, 4, 14, 3)), classes),
 }
 """Built-in networks: name -> builder(classes, input size)."""
 

@@ -98,8 +98,13 @@ class Recipe:
         """
         if self.schedule == "steps":
             return float(0.1 ** sum(step >= share * steps for share in (2 / 3, 5 / 6)))
-        peak = self.warmup * steps
-        return min((step + 1) / (peak + 1), (steps - step) / (steps - peak))
+        return triangle(step, steps, self.warmup)
+
+
+def triangle(step: int, steps: int, warmup: float) -> float:
+    """Return the share of a peak that rises linearly over the share `warmup` of all steps, then falls linearly to 0."""
+    peak = warmup * steps
+    return min((step + 1) / (peak + 1), (steps - step) / (steps - peak))
 
 
 def reference_recipe(epochs: int = 120) -> Recipe:

@@ -35,12 +35,10 @@ from withhold.progress import SILENT, Reporter
 from withhold.release.building import build_crafter, check_surrogate, fingerprint, originals_of
 from withhold.release.crafter import GradientCrafter
 from withhold.release.environment import reproducing
-from withhold.release.plan import Plan, settings_that_matter
-from withhold.release.preparing import Opened, open_to_release, plan_release
+from withhold.release.preparing import open_to_release
 from withhold.release.publish import publish, stopping_cleanly
-from withhold.release.run import Materials
+from withhold.release.run import Materials, settle_plan
 from withhold.release.sidecar import Sidecar
-from withhold.release.stored_plan import check_resumable, check_same_computation, check_source, load_plan, save_plan
 from withhold.release.surrogate import named_network
 from withhold.release.training_images import HELD_BYTES
 from withhold.seeds import derive_seed
@@ -94,7 +92,7 @@ def prepare(
     )
     sidecar = opened.sidecar
     with stopping_cleanly(sidecar, reporter), sidecar.locked():
-        plan = _settle_plan(opened, fingerprint(settings, None), reporter)
+        plan = settle_plan(opened, fingerprint(settings, None), reporter)
         if not (sidecar.destination / DOCUMENT).exists():
             with reproducing(plan.environment):
                 _build(Materials(opened.dataset, plan, settings, sidecar.surrogate, reporter), sidecar)
@@ -166,20 +164,6 @@ def _views(crafter: GradientCrafter) -> Augmentation:
     if crafter.crop_size is not None:
         views = craft.RandomResizedCrop(crafter.crop_size)
     return craft.Fixed(views) if settings.augment == "none" else views
-
-
-def _settle_plan(opened: Opened, known: str | None, reporter: Reporter) -> Plan:
-    """Take the plan of an earlier start that finished something, or make one."""
-    sidecar = opened.sidecar
-    if sidecar.plan_document.exists() and sidecar.has_work():
-        plan = load_plan(sidecar.plan_table, sidecar.plan_document)
-        check_resumable(plan, settings_that_matter(opened.settings), known, sidecar.root)
-        check_same_computation(plan, opened.environment, sidecar.root)
-        check_source(plan, opened.dataset, sidecar.root, reporter)
-        return plan
-    plan = plan_release(opened, known, reporter)
-    save_plan(plan, sidecar.plan_table, sidecar.plan_document)
-    return plan
 
 
 def _build(materials: Materials, sidecar: Sidecar) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from withhold.craft import Objective
 from withhold.craft.augment import Augmentation
 from withhold.errors import InvalidInput
-from withhold.networks.training import as_unit, finite_loss, reproducible
+from withhold.networks.training import as_unit, finite_loss, reproducible, triangle
 from withhold.online.generator import Generator
 from withhold.seeds import derive_seed
 
@@ -34,8 +34,7 @@ class GeneratorRecipe:
 
     def rate(self, step: int, steps: int) -> float:
         """Return the learning rate of a step, in [0, steps), as a share of the peak."""
-        peak = self.warmup * steps
-        return min((step + 1) / (peak + 1), (steps - step) / (steps - peak))
+        return triangle(step, steps, self.warmup)
 
 
 def generator_recipe(images: int, epochs: int | None = None) -> GeneratorRecipe:

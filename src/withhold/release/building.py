@@ -18,6 +18,7 @@ from withhold.data.pixels import Picture
 from withhold.errors import InvalidInput
 from withhold.networks.checkpoint import KEY, load
 from withhold.networks.choose import Sizes
+from withhold.networks.margins import margin_of
 from withhold.networks.table import build, of_library
 from withhold.release.crafter import EVERY_CLASS, GradientCrafter, Labelled, check_directions, prepare_crafter
 from withhold.release.crafting import Shown
@@ -91,8 +92,10 @@ def check_surrogate(dataset: Dataset, settings: ProtectSettings, network: nn.Mod
         return
     classes, named = len(dataset.classes), None if settings.architecture == "auto" else settings.architecture
     given: _Given = {"input_size": settings.input_size, "mean": settings.mean, "std": settings.std}
+    if settings.head is not None:
+        margin_of(settings.head)
     if named is not None and not of_library(named):
-        build(named, classes, **given)
+        build(named, classes, **given, head=settings.head or "softmax")
     if settings.surrogate is None or of_library(settings.surrogate):
         return
     file = Path(settings.surrogate).expanduser()
@@ -100,7 +103,7 @@ def check_surrogate(dataset: Dataset, settings: ProtectSettings, network: nn.Mod
         msg = f"there is no weights file {file}."
         raise InvalidInput(msg)
     if settings.input_size is not None or _describes_itself(file):
-        load(file, classes=classes, architecture=named, **given)
+        load(file, classes=classes, architecture=named, **given, head=settings.head)
 
 
 class _Given(TypedDict):

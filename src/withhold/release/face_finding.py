@@ -51,7 +51,8 @@ class StatedFaces:
 class DetectedFaces:
     """Faces that a function finds: from an image (h, w, 3), uint8, to boxes (n, 4) or landmarks (n, 10) or (n, 5, 2).
 
-    What reaches beyond the image is cut off at its edge. Each face is taken for the identity of its image's class.
+    None means no faces. A box that reaches beyond the image is cut off at its edge. Each face is taken for the identity
+    of its image's class.
     """
 
     path: str
@@ -71,7 +72,8 @@ class DetectedFaces:
     def _found(self, image: np.ndarray, name: str) -> list[FaceRow]:
         origin = f"{self.path} on {name}"
         try:
-            found = np.asarray(self.detect(image.copy()), np.float64)
+            detected = self.detect(image.copy())
+            found = np.atleast_1d(np.asarray([] if detected is None else detected, np.float64))
         except Exception as error:  # the user's code may raise anything
             msg = f"{origin} failed: {type(error).__name__}: {error}"
             raise InvalidInput(msg) from error
@@ -83,8 +85,9 @@ class DetectedFaces:
             )
             raise InvalidInput(msg)
         height, width = image.shape[:2]
-        limits = np.tile([width, height], places.shape[1] // 2)
-        return [FaceRow(origin, name, tuple(place)) for place in places.clip(0, limits).tolist()]
+        if places.shape[1] == len(BOX):  # landmarks that were moved would turn and scale the crop
+            places = places.clip(0, [width, height, width, height])
+        return [FaceRow(origin, name, tuple(place)) for place in places.tolist()]
 
 
 def open_faces(settings: ProtectSettings, dataset: Dataset) -> FaceSource | None:

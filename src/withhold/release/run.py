@@ -150,7 +150,7 @@ def run(
     opened = open_to_release(Path(source), Path(destination), settings, check)
     sidecar = opened.sidecar
     with stopping_cleanly(sidecar, reporter), sidecar.locked():
-        plan = _settle_plan(opened, fingerprint, reporter)
+        plan = settle_plan(opened, fingerprint, reporter)
         job = _Job(plan, opened.dataset, settings, sidecar, reporter)
         effort = _Effort()
         if was_published(sidecar, job.document()):
@@ -245,8 +245,16 @@ class _Job:
         )
 
 
-def _settle_plan(opened: Opened, fingerprint: str | None, reporter: Reporter) -> Plan:
-    """Load the plan of an earlier start if there is one, and check that it still holds; else make and store one."""
+def settle_plan(opened: Opened, fingerprint: str | None, reporter: Reporter) -> Plan:
+    """Load the plan of an earlier start if there is one, and check that it still holds; else make and store one.
+
+    Args:
+        fingerprint: Of weights that the caller brings along.
+
+    Raises:
+        InvalidInput: The earlier start finished some work by another plan, or the dataset cannot be planned.
+        RunStopped: An image cannot be read any more.
+    """
     sidecar = opened.sidecar
     if sidecar.plan_document.exists():
         try:

@@ -80,6 +80,17 @@ def judge() -> nn.Module:
     return nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.BatchNorm1d(48, affine=False))
 
 
+def blind_in_the_dark() -> nn.Module:
+    """Build a recogniser whose embeddings are finite but for a picture that is black."""
+
+    class Dark(nn.Module):
+        def forward(self, images):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+            means = images.mean((2, 3))
+            return means / means.norm(dim=1, keepdim=True)
+
+    return Dark()
+
+
 def blind() -> nn.Module:
     """Build a recogniser whose embeddings are not finite."""
 

@@ -37,7 +37,12 @@ def test_the_best_of_a_seed_is_its_templates_or_its_head_in_time() -> None:
     assert found.best.mean == pytest.approx(0.45)
     assert found.best_head is not None
     assert found.best_head.mean == pytest.approx(0.35)
-    assert found.curve == pytest.approx((0.1, 0.35))
+
+
+def test_a_seed_that_ended_early_does_not_cut_the_curve_of_the_others() -> None:
+    whole = [result(curve=(0.1, 0.4, 0.3)), result(curve=(0.3, 0.4, 0.5), seed=1)]
+    (found,) = attempts(*whole, result(rank1=None, curve=(0.9,), seed=2))
+    assert found.curve == pytest.approx((0.2, 0.4, 0.4))
 
 
 def test_a_diverged_seed_counts_by_what_it_reached_before() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tests.evaluation.faces.people import (
     PEOPLE,
@@ -24,6 +25,7 @@ from tests.release.fakes import Listener
 
 from withhold.errors import InvalidInput, RunStopped
 from withhold.evaluation.faces import run
+from withhold.evaluation.faces.elsewhere import Given
 from withhold.evaluation.faces.harness import FaceHarness, Pretrainer
 from withhold.evaluation.faces.results import FaceCell, FaceEvaluation, FaceResult
 from withhold.evaluation.faces.run import evaluate_faces
@@ -310,6 +312,42 @@ def test_bad_settings_are_refused_before_anything_is_trained(
 def test_a_recogniser_that_cannot_be_used_is_refused(data: Folders, tmp_path: Path, extractor: str, said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
         evaluated(data, tmp_path / "report", extractor=extractor)
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_recogniser_is_tried_on_every_picture_before_anything_is_trained(data: Folders, tmp_path: Path) -> None:
+    last = sorted(data.test.rglob("*.png"))[-1]
+    save(last, np.zeros((SIDE, SIDE, 3), np.uint8))
+    with pytest.raises(InvalidInput, match=r"1 of .* embeddings that are not finite"):
+        evaluated(data, tmp_path / "report", extractor="tests.evaluation.faces.people:blind_in_the_dark")
+
+
+def test_a_recogniser_is_known_by_what_it_does() -> None:
+    given = Given(JUDGE, SIDE)
+    embeddings = torch.nn.functional.normalize(torch.randn(4, 8, generator=torch.Generator().manual_seed(0)))
+    assert given.digest(embeddings) == given.digest(embeddings.clone())
+    assert given.digest(embeddings) != given.digest(-embeddings)
+
+
+@pytest.mark.usefixtures("untouched")
+def test_another_release_of_another_size_is_refused_before_anything_is_trained(data: Folders, tmp_path: Path) -> None:
+    also = tmp_path / "smaller"
+    for path in data.released.rglob("*.png"):
+        with Image.open(path) as image:
+            save(also / path.relative_to(data.released), np.asarray(image)[:-1])
+    with pytest.raises(InvalidInput):
+        evaluated(data, tmp_path / "report", also=[also])
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_refused_evaluation_leaves_nothing_behind(data: Folders, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput):
+        evaluated(data, tmp_path / "report", settings(scenarios=("alnoe",)))
+    assert not (tmp_path / "report").exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(InvalidInput):
+        evaluated(data, tmp_path / "mine", settings(scenarios=("alnoe",)))
+    assert (tmp_path / "mine").is_dir()
 
 
 @pytest.mark.usefixtures("untouched")

@@ -17,7 +17,7 @@ def test_a_release_that_protects_is_said_to_with_its_numbers() -> None:
     assert verdict.sentence.startswith("This release withheld most of its training value")
     for words in (
         "softmax, iresnet10-narrow",
-        "6.0 % of clean pictures",
+        "at most 6.0 % of 50 clean pictures",
         "among 50 people",
         "80.0 %",
         "guessing 2.0 %",
@@ -101,6 +101,22 @@ def test_old_releases_are_measured_from_what_the_older_pictures_give_alone() -> 
     (enough,) = judged(*controlled("old-releases", 0.79), result("old-alone", "original", 0.79)).findings
     assert enough.kept is None
     assert "the older ones suffice already" in enough.sentence
+
+
+def test_without_the_older_pictures_alone_nothing_follows_about_old_releases() -> None:
+    (finding,) = judged(*controlled("old-releases", 0.44)).findings
+    assert (finding.kept, finding.holds) == (None, None)
+    assert "old-alone" in finding.sentence
+
+
+def test_originals_that_teach_no_more_than_likeness_gives_are_no_control() -> None:
+    def kept(untrained: float) -> float | None:
+        return judged(*controlled("alone", 0.3, clean=0.5), result("untrained", "original", untrained)).kept
+
+    assert kept(0.5) is None
+    assert kept(0.4) == pytest.approx((0.3 - CHANCE) / (0.5 - CHANCE))
+    verdict = judged(*controlled("alone", 0.3, clean=0.5), result("untrained", "original", 0.5))
+    assert "guessing gives 2.0 % and no training at all 50.0 %, so nothing follows from the 30.0 %" in verdict.sentence
 
 
 def test_noise_that_protects_as_well_is_said() -> None:

@@ -15,12 +15,12 @@ from withhold.evaluation.faces.elsewhere import Given
 from withhold.evaluation.faces.harness import FaceHarness, Pretrainer
 from withhold.evaluation.faces.pairs import read_pairs
 from withhold.evaluation.faces.results import FaceCell
-from withhold.evaluation.faces.roles import drawn_share, halves, of_people
+from withhold.evaluation.faces.roles import Roles, drawn_share, halves, of_people
 from withhold.evaluation.faces.scenarios.table import SCENARIOS
 from withhold.evaluation.faces.settings import FaceSettings
 from withhold.evaluation.matching import Sources, choose_images
 from withhold.networks.table import Classifier
-from withhold.networks.training import Diverged, EpochResult
+from withhold.networks.training import Diverged, EpochResult, recipe_for
 
 CPU = torch.device("cpu")
 SETTINGS = FaceSettings(epochs=2, network=TINY, device="cpu", distractors=(5, 10, 1000), old_share=34)
@@ -397,6 +397,42 @@ def test_a_diverged_training_is_a_result(harness: FaceHarness, monkeypatch: pyte
     monkeypatch.setattr(Means, "train", diverging)
     result = harness.run(cell("alone"))
     assert (result.diverged, result.identification, result.best) == ("the loss is nan", None, None)
+
+
+def test_what_learns_from_a_training_on_others_that_diverged_has_diverged_too(
+    harness: FaceHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverging(*_: object, **__: object) -> Classifier:
+        raise Diverged("the loss is nan")
+
+    task = harness.pretraining(cell("stranger"))
+    assert task is not None
+    with monkeypatch.context() as patched:
+        patched.setattr(Means, "train", diverging)
+        assert not Pretrainer(harness, CPU).run(task).exists()
+    for scenario in ("stranger", "fine-tuned"):
+        result = harness.run(cell(scenario))
+        assert result.diverged == "its training on other people diverged"
+        assert result.best is None
+    assert harness.run(cell("alone")).diverged is None
+
+
+def test_counting_other_people_does_not_copy_their_pictures(
+    harness: FaceHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = {
+        scenario: len(harness.learnt_from(task.learnt))
+        for scenario in ("stranger", "immune")
+        if (task := harness.pretraining(cell(scenario)))
+    }
+    assert counted["immune"] == 2 * counted["stranger"]
+    monkeypatch.setattr(Roles, "others", property(lambda _: pytest.fail("pictures were taken")))
+    for scenario, count in counted.items():
+        task = harness.pretraining(cell(scenario))
+        assert task is not None
+        epochs = harness.pretraining_config(task)["recipe"]["epochs"]
+        assert epochs == recipe_for(TINY, count, epochs=SETTINGS.epochs).epochs
+        harness.config(cell(scenario))
 
 
 def test_a_trained_network_whose_embeddings_are_not_finite_diverged(

@@ -1,11 +1,9 @@
 """All countermeasures by name, in the order of the report."""
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 
 from withhold.data.pixels import parse_eps
-from withhold.errors import InvalidInput
 from withhold.evaluation.countermeasures.adversarial import AdversarialTraining
 from withhold.evaluation.countermeasures.bit_depth import BitDepth
 from withhold.evaluation.countermeasures.blur import GaussianBlur
@@ -32,6 +30,7 @@ from withhold.evaluation.countermeasures.trivialaugment import TrivialAugment
 from withhold.evaluation.countermeasures.ueraser import UEraserLite, UEraserMax
 from withhold.evaluation.countermeasures.warp import Warp
 from withhold.evaluation.countermeasures.webp import WebP
+from withhold.evaluation.naming import look_up
 
 COUNTERMEASURES: Mapping[str, Countermeasure] = {
     "none": Plain(),
@@ -90,11 +89,7 @@ def find(name: str) -> Countermeasure:
     Raises:
         InvalidInput: There is none of this name.
     """
-    if name not in COUNTERMEASURES:
-        near = difflib.get_close_matches(name, COUNTERMEASURES, n=1, cutoff=0)[0]
-        msg = f"there is no countermeasure {name!r}; the nearest is {near!r}. There are {', '.join(COUNTERMEASURES)}."
-        raise InvalidInput(msg)
-    return COUNTERMEASURES[name]
+    return look_up(name, COUNTERMEASURES, "countermeasure")
 
 
 def sentence(countermeasure: Countermeasure) -> str:

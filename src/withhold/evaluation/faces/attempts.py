@@ -29,7 +29,8 @@ def _attempt(key: Key, results: Sequence[FaceResult]) -> FaceAttempt:
     scenario, material, head, network = key
     known = [result.identification for result in results if result.identification]
     checked = [result.verification for result in results if result.verification]
-    curves = [result.curve for result in results if result.curve]
+    longest = max(len(result.curve) for result in results)
+    curves = [result.curve for result in results if result.curve and len(result.curve) == longest]
     return FaceAttempt(
         scenario=scenario,
         material=material,
@@ -47,7 +48,7 @@ def _attempt(key: Key, results: Sequence[FaceResult]) -> FaceAttempt:
         auc=_spread(checked, lambda found: found.auc),
         eer=_spread(checked, lambda found: found.eer),
         accepts=_columns([[(each.far, each.tar) for each in found.accepts] for found in checked]),
-        curve=tuple(sum(column) / len(column) for column in zip(*curves, strict=False)),
+        curve=tuple(sum(column) / len(column) for column in zip(*curves, strict=True)),
         diverged=sum(result.diverged is not None for result in results),
         results=tuple(results),
     )

@@ -19,16 +19,6 @@ Trained = Classifier | Extractor
 """A recogniser: one that was trained here, or one that came from elsewhere as it is."""
 
 
-def recipe_of(network: str, pictures: int, *, epochs: int | None = None, fine_tuned: bool = False) -> Recipe:
-    """Choose how a recogniser is trained.
-
-    Args:
-        pictures: That it is trained on.
-        fine_tuned: It has learnt to recognise people before.
-    """
-    return recipe_for(network, pictures, epochs=epochs, pretrained=fine_tuned)
-
-
 @dataclass(frozen=True, slots=True)
 class Means:
     """What is the same for every recogniser that a competitor trains.
@@ -55,8 +45,13 @@ class Means:
         )
 
     def recipe(self, pictures: int, *, fine_tuned: bool = False) -> Recipe:
-        """Choose the recipe; see `recipe_of`."""
-        return recipe_of(self.network, pictures, epochs=self.epochs, fine_tuned=fine_tuned)
+        """Choose the recipe.
+
+        Args:
+            pictures: That it is trained on.
+            fine_tuned: It has learnt to recognise people before.
+        """
+        return recipe_for(self.network, pictures, epochs=self.epochs, pretrained=fine_tuned)
 
     def train(
         self, network: Classifier, pictures: Labelled, *, fine_tuned: bool = False, on_epoch: OnEpoch | None = None

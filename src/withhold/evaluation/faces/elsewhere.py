@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
+from torch import Tensor
 
 from withhold.networks.checkpoint import load
 from withhold.networks.extractor import Extractor, of_network, open_extractor, recogniser_from
 from withhold.networks.margins import add_head
 from withhold.networks.table import Classifier
+from withhold.networks.training import Diverged
 
 Learnt = Literal["others", "others and their releases"]
 """What a recogniser was trained on elsewhere: other people's clean pictures, or also their released versions."""
 
 
-FEWEST_CLASSES = 2
+DECIMALS = 3
+"""Of embeddings of unit length, by which a recogniser is known again."""
 
 
 class Elsewhere(Protocol):
@@ -55,20 +58,22 @@ class Given:
         """Open it and give it a head."""
         return recogniser_from(self.source, people, input_size=self.side, head=head, seed=seed)
 
-    def digest(self) -> str:
-        """Return the SHA-256 of its weights, in hexadecimal digits; of the whole file where it is one."""
-        if Path(self.source).is_file():
-            return hashlib.sha256(Path(self.source).read_bytes()).hexdigest()
-        network = recogniser_from(self.source, FEWEST_CLASSES, input_size=self.side)
-        found = hashlib.sha256()
-        for name, value in network.state_dict().items():
-            found.update(name.encode() + value.contiguous().numpy().tobytes())
-        return found.hexdigest()
+    def digest(self, embeddings: Tensor) -> str:
+        """Return a SHA-256, in hexadecimal digits, of its file, where it is one, and of what it does.
+
+        A file may leave weights to other files, and a function may treat pixels otherwise than before.
+
+        Args:
+            embeddings: That it gives for some pictures; they are rounded, as the last bits depend on the batch.
+        """
+        held = Path(self.source).read_bytes() if Path(self.source).is_file() else b""
+        rounded = embeddings.double().round(decimals=DECIMALS) + 0.0  # no negative zeros
+        return hashlib.sha256(held + rounded.numpy().tobytes()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Pretrained:
-    """A recogniser that was trained here and kept as a weights file.
+    """A recogniser that was trained here and kept as a weights file; there is none if that training diverged.
 
     Attributes:
         architecture: Name that `build` knows; a file that names one outside of the package is not believed.
@@ -78,6 +83,9 @@ class Pretrained:
     architecture: str
 
     def _network(self) -> Classifier:
+        if not self.path.is_file():
+            msg = "its training on other people diverged"
+            raise Diverged(msg)
         return load(self.path, classes=None, architecture=self.architecture).networks[-1]
 
     def extractor(self, device: torch.device) -> Extractor:

@@ -1,7 +1,9 @@
 """One cell: a competitor comes to a recogniser of published faces in one scenario, and it is measured on clean ones."""
 
+import contextlib
 import time
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from withhold.data.atomic import write_atomic
 from withhold.evaluation.competitor import Labelled
-from withhold.evaluation.faces.competitor import FaceCompetitor, Means, recipe_of
+from withhold.evaluation.faces.competitor import FaceCompetitor, Means
 from withhold.evaluation.faces.data import FaceSets
 from withhold.evaluation.faces.elsewhere import Elsewhere, Given, Learnt, Pretrained, Pretraining
 from withhold.evaluation.faces.measuring import DIGITS, Measuring
@@ -23,9 +25,13 @@ from withhold.evaluation.results import ORIGINAL, RELEASED
 from withhold.evaluation.store import file_stem
 from withhold.evaluation.training import environment
 from withhold.networks.checkpoint import encode
+from withhold.networks.margins import LOSSES
 from withhold.networks.table import Classifier
-from withhold.networks.training import Diverged, EpochResult, Recipe, as_unit
+from withhold.networks.training import Diverged, EpochResult, Recipe, as_unit, recipe_for
 from withhold.version import __version__
+
+MARGINS = "pytorch-metric-learning"
+"""Distribution of the library whose margins recognisers are trained with."""
 
 TESTED = 500
 """Pictures classified at a time."""
@@ -85,7 +91,7 @@ class FaceHarness:
         scenario, settings = find(cell.scenario), self.settings
         roles = self.roles(scenario)
         used = {ORIGINAL, cell.material, "test", "pairs"}
-        used |= {"others"} if len(roles.others) and not roles.drawn else set()
+        used |= {"others"} if roles.with_others and not roles.drawn else set()
         pretraining = self.pretraining(cell)
         return {
             "cell": asdict(cell),
@@ -98,7 +104,7 @@ class FaceHarness:
             "distractors": list(self.crowds()),
             "data": {name: found for name, found in sorted(self.sets.digests.items()) if name in used},
             "drawn": settings.seed,
-            **self._versions(),
+            **self._versions(cell.head),
         }
 
     def pretraining_config(self, task: Pretraining) -> dict[str, Any]:
@@ -107,19 +113,21 @@ class FaceHarness:
         half = [ORIGINAL, RELEASED] if task.learnt != "others" else [ORIGINAL]
         return {
             "pretraining": asdict(task),
-            "recipe": asdict(self.recipe_for(task.network, len(self.learnt_from(task.learnt)))),
+            "recipe": asdict(recipe_for(task.network, self._count_learnt(task.learnt), epochs=self.settings.epochs)),
             "input_size": self.sets.side,
             "without": list(roles.people) if roles.drawn else None,
             "data": {name: self.sets.digests[name] for name in (half if roles.drawn else ["others"])},
-            **self._versions(),
+            **self._versions(task.head),
         }
 
-    def _versions(self) -> dict[str, Any]:
+    def _versions(self, head: str) -> dict[str, Any]:
+        margins = {"margins": version(MARGINS)} if head in LOSSES else {}
         return {
             "device": self.device.type,
             "compiled": self.settings.compiled,
             "withhold": __version__,
             "torch": torch.__version__,
+            **margins,
         }
 
     def roles(self, scenario: Scenario) -> Roles:
@@ -149,6 +157,10 @@ class FaceHarness:
         roles = self._roles_of(learnt)
         return roles.others if learnt == "others" else roles.others.joined(roles.others_released)
 
+    def _count_learnt(self, learnt: Learnt) -> int:
+        count = self._roles_of(learnt).count_others()
+        return count if learnt == "others" else 2 * count
+
     def weights(self, task: Pretraining) -> Path:
         """Name the file of a recogniser that was trained on other people."""
         return self.pretrained / f"{file_stem(task, self.pretraining_config(task))}.safetensors"
@@ -158,15 +170,12 @@ class FaceHarness:
         scenario, roles = find(cell.scenario), self.roles(find(cell.scenario))
         published = roles.published(cell.material)
         old = int(self._old(published.labels).sum()) if scenario.old else 0
-        return scenario.pictures(len(published) - old, old, len(roles.others))
+        return scenario.pictures(len(published) - old, old, roles.count_others())
 
     def recipe(self, cell: FaceCell) -> Recipe:
         """Choose how a cell's recogniser is trained."""
-        return self.recipe_for(cell.network, self.images_of(cell), fine_tuned=find(cell.scenario).fine_tuned)
-
-    def recipe_for(self, network: str, pictures: int, *, fine_tuned: bool = False) -> Recipe:
-        """Choose how a recogniser is trained on some number of pictures."""
-        return recipe_of(network, pictures, epochs=self.settings.epochs, fine_tuned=fine_tuned)
+        fine_tuned = find(cell.scenario).fine_tuned
+        return recipe_for(cell.network, self.images_of(cell), epochs=self.settings.epochs, pretrained=fine_tuned)
 
     def means(self, network: str, head: str, seed: int) -> Means:
         """Give what a recogniser is trained with."""
@@ -185,7 +194,7 @@ class FaceHarness:
         competitor = FaceCompetitor(
             means=self.means(cell.network, cell.head, cell.seed),
             identities=len(roles.people),
-            others=roles.others if scenario.others else roles.others.take(torch.arange(0)),
+            others=roles.others if scenario.others else self.sets.others.take(torch.arange(0)),
             old=roles.published(ORIGINAL).take(old),
             elsewhere=self._elsewhere(cell, scenario),
             on_epoch=watch,
@@ -215,17 +224,17 @@ class Pretrainer:
     device: torch.device
 
     def run(self, task: Pretraining) -> Path:
-        """Train one; its file appears whole or not at all.
+        """Train one and name its file, which appears whole or, if the training diverges, not at all.
 
-        Raises:
-            Diverged: The loss is no longer finite.
+        What depends on it then diverges too; see `Pretrained`.
         """
         harness = replace(self.harness, device=self.device)
         pictures = harness.learnt_from(task.learnt)
         means = harness.means(task.network, task.head, task.seed)
-        network = means.train(means.new_network(int(pictures.labels.max()) + 1), pictures)
         path = harness.weights(task)
-        write_atomic(path, encode([network], details={"trained on": task.learnt}))
+        with contextlib.suppress(Diverged):
+            network = means.train(means.new_network(int(pictures.labels.max()) + 1), pictures)
+            write_atomic(path, encode([network], details={"trained on": task.learnt}))
         return path
 
 

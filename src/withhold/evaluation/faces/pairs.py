@@ -7,7 +7,6 @@ from the root of the file system are taken as they are.
 """
 
 import csv
-import hashlib
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from withhold.data.arrays import colour
+from withhold.data.arrays import colour, pixel_digest
 from withhold.data.pixels import UnreadableImage, decode
 from withhold.errors import InvalidInput
 from withhold.evaluation.faces.roc import Integers, Same
@@ -202,8 +201,7 @@ def _locate(file: Path, names: Sequence[str]) -> tuple[Path, ...]:
 
 def _digest(path: Path) -> bytes:
     try:
-        pixels = np.ascontiguousarray(colour(decode(path.read_bytes())))
+        return pixel_digest(colour(decode(path.read_bytes())))
     except (OSError, UnreadableImage) as error:
         msg = f"{path} cannot be read: {error}"
         raise InvalidInput(msg) from error
-    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()

@@ -148,7 +148,7 @@ class FaceAttempt:
         auc: Of verification.
         eer: Of verification.
         accepts: True accept rate at each false accept rate: (false accept rate, spread).
-        curve: Mean accuracy of the trained head after each epoch.
+        curve: Mean accuracy of the trained head after each epoch, over the seeds that were trained longest.
         diverged: Seeds that did.
         results: One for each seed, in order.
     """

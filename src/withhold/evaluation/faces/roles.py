@@ -19,16 +19,37 @@ class Roles:
 
     Attributes:
         people: The owner's people, by their number in the sets. In what follows they are numbered anew, from 0.
-        others: Clean pictures of other people, numbered from 0; empty where a scenario has none.
-        others_released: Their released versions, in the same order; empty where there are none.
-        drawn: The other people are some of the dataset's own.
+        apart: Those of the dataset's people who play the others; empty where nobody does.
+        with_others: Other people are there: those apart, or those who were given.
     """
 
     sets: FaceSets
     people: tuple[int, ...]
-    others: Labelled
-    others_released: Labelled
-    drawn: bool
+    apart: tuple[int, ...] = ()
+    with_others: bool = False
+
+    @property
+    def drawn(self) -> bool:
+        """Tell whether the other people are some of the dataset's own."""
+        return bool(self.apart)
+
+    @property
+    def others(self) -> Labelled:
+        """Return clean pictures of the other people, numbered from 0; none where a scenario has none."""
+        if self.drawn:
+            return of_people(self.sets.original, self.apart)
+        return self.sets.others if self.with_others else self.sets.others.take(torch.arange(0))
+
+    @property
+    def others_released(self) -> Labelled:
+        """Return the released versions of the same pictures, in the same order; only people apart have any."""
+        return of_people(self.sets.released, self.apart)
+
+    def count_others(self) -> int:
+        """Count the clean pictures of the other people."""
+        if self.drawn:
+            return int(torch.isin(self.sets.original.labels, torch.tensor(self.apart)).sum())
+        return len(self.sets.others) if self.with_others else 0
 
     def published(self, material: str) -> Labelled:
         """Return the owner's published pictures."""
@@ -43,7 +64,7 @@ class Roles:
 def of_people(pictures: Labelled, people: Sequence[int]) -> Labelled:
     """Take the pictures of some people and number these from 0, in the order given."""
     number = torch.full((int(pictures.labels.max()) + 1,), -1)
-    number[torch.tensor(people)] = torch.arange(len(people))
+    number[torch.tensor(people, dtype=torch.int64)] = torch.arange(len(people))
     labels = number[pictures.labels]
     return Labelled(pictures.images[labels >= 0], labels[labels >= 0])
 
@@ -72,20 +93,18 @@ def cast(sets: FaceSets, *, others: bool, released: bool = False) -> Roles:
     Raises:
         InvalidInput: The dataset has too few people to divide.
     """
-    nobody = sets.original.take(torch.arange(0))
     everyone = tuple(range(len(sets.identities)))
     if not (others or released):
-        return Roles(sets, everyone, nobody, nobody, drawn=False)
+        return Roles(sets, everyone)
     if len(sets.others) and not released:
-        return Roles(sets, everyone, sets.others, nobody, drawn=False)
+        return Roles(sets, everyone, with_others=True)
     if len(everyone) < 2 * FEWEST_PEOPLE:
         msg = (
             f"half of the people stand for others, and {len(everyone)} are too few to divide: "
             f"{2 * FEWEST_PEOPLE} are needed, or pictures of other people (--others)"
         )
         raise InvalidInput(msg)
-    people, apart = halves(len(everyone), sets.seed)
-    return Roles(sets, people, of_people(sets.original, apart), of_people(sets.released, apart), drawn=True)
+    return Roles(sets, *halves(len(everyone), sets.seed), with_others=True)
 
 
 def drawn_share(labels: Tensor, percent: int, seed: int) -> Tensor:

@@ -137,6 +137,8 @@ def _evaluate(
 ) -> FaceEvaluation:
     where = workers(settings)
     scenarios = scenarios_of(settings)
+    for head in settings.heads:
+        margin_of(head)
     lpips = Lpips.load(Path(settings.lpips)) if settings.lpips else None
     pairs = read_pairs(sources.pairs) if sources.pairs else None
     chosen = choose_images(Sources(sources.originals, sources.released, sources.test), settings)
@@ -151,6 +153,9 @@ def _evaluate(
     also = [other_release(chosen, place, settings.splits) for place in sources.also]
     likeness = compare(chosen, lpips, reporter)
     sets = load_faces(chosen, others, pairs, side=side, size=size, bound=likeness.bound, seed=settings.seed)
+    if given is not None:
+        _try_out(given[0], sets, where.devices[0])
+    people = draw_sheet(chosen, also, count=settings.pictures, seed=settings.seed) if settings.pictures else ()
     harness = FaceHarness(sets, settings, network, pretrained, where.devices[0], given)
     _say_crowds(harness, reporter)
     attempts = attempts_of(_train(listed, harness, where, cells, reporter))
@@ -161,7 +166,7 @@ def _evaluate(
         attempts=attempts,
         verdict=judge(attempts, not_tried),
         quality=likeness.quality,
-        pictures=draw_sheet(chosen, also, count=settings.pictures, seed=settings.seed) if settings.pictures else (),
+        pictures=people,
         environment=environment(where.devices[0]),
     )
 
@@ -186,8 +191,19 @@ def _given(sources: FaceSources, chosen: Chosen, side: int, device: torch.device
     if sources.extractor is None:
         return None
     given = Given(sources.extractor, side)
-    given.extractor(device).embed(_some(chosen.test, side))
-    return given, given.digest()
+    return given, given.digest(given.extractor(device).embed(_some(chosen.test, side)))
+
+
+def _try_out(given: Given, sets: FaceSets, device: torch.device) -> None:
+    """Embed every picture that a recogniser from elsewhere will see.
+
+    Raises:
+        InvalidInput: Some embedding is not finite.
+    """
+    extractor = given.extractor(device)
+    pictures = [part.images for part in (sets.original, sets.noise, sets.released, sets.test)]
+    for images in [*pictures, *([sets.pairs.images] if sets.pairs else [])]:
+        extractor.embed(images)
 
 
 def _some(part: Part, side: int) -> Tensor:
@@ -213,7 +229,7 @@ def _possible(
     """Leave out what lacks people, gradients or a package; say what and why.
 
     Raises:
-        InvalidInput: The user named such a scenario or head.
+        InvalidInput: The user named such a scenario.
     """
     scenarios = {cell.scenario: _lacking(find(cell.scenario), sources, people) for cell in cells}
     lacking = {name: reason for name, reason in scenarios.items() if reason}
@@ -221,8 +237,6 @@ def _possible(
         if name in lacking:
             msg = f"cannot try {name}: {lacking[name]}"
             raise InvalidInput(msg)
-    for head in settings.heads:
-        margin_of(head)
     absent = {cell.head for cell in cells if cell.head in LOSSES} if find_spec(MARGINS) is None else set()
     reasons = [f"{name} ({reason})" for name, reason in lacking.items()]
     reasons += [f"{head} (install it with: pip install 'withhold[faces]')" for head in sorted(absent)]

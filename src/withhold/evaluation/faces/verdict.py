@@ -34,9 +34,10 @@ def judge(attempts: Sequence[FaceAttempt], not_tried: Sequence[str] = ()) -> Fac
         not_tried: What was left out, and why.
     """
     tried = list(dict.fromkeys(attempt.scenario for attempt in attempts))
-    shown = [name for name in tried if name not in CONTROL_OF]
-    findings = [_finding(name, attempts) for name in sorted(shown, key=lambda name: name != ALONE)]
-    alone = next((finding for finding in findings if finding.scenario == ALONE), None)
+    shown = sorted((name for name in tried if name not in CONTROL_OF), key=lambda name: name != ALONE)
+    compared = [_compare(name, attempts) for name in shown]
+    findings = [_finding(each) for each in compared]
+    alone = next((each for each in compared if each.scenario == ALONE), None)
     return FaceVerdict(
         sentence=_headline(alone),
         findings=tuple(findings),
@@ -50,7 +51,9 @@ class _Compared:
     """The best attempts of a scenario on each material, and what it is measured against.
 
     Attributes:
-        floor: Rate of one who learns nothing from what is published: guessing, or older pictures alone.
+        untrained: Rate of a recogniser that was never trained, with the originals enrolled; None if not measured.
+        floor: Rate of one who learns nothing from what is published: guessing, or older pictures alone; None if not
+            measured.
         floor_says: The same in words.
     """
 
@@ -60,16 +63,26 @@ class _Compared:
     noise: FaceAttempt | None
     chance: float
     people: int
-    floor: float
+    untrained: float | None
+    floor: float | None
     floor_says: str
 
     @property
     def working(self) -> bool:
-        return self.clean is not None and is_working(best(self.clean), self.chance)
+        """Tell whether the originals taught something, beyond what likeness alone gives."""
+        if self.clean is None or not is_working(best(self.clean), self.chance):
+            return False
+        return self.untrained is None or best(self.clean) >= self.untrained + WORTH
+
+    @property
+    def nothing_learnt(self) -> str:
+        """Say what the rates are of those who learnt nothing."""
+        untrained = "" if self.untrained is None else f" and no training at all {percent(self.untrained)}"
+        return f"guessing gives {percent(self.chance)}{untrained}"
 
     @property
     def kept(self) -> float | None:
-        if self.released is None or self.clean is None or not self.working:
+        if self.released is None or self.clean is None or self.floor is None or not self.working:
             return None
         if self.scenario == OLD_RELEASES and best(self.clean) < self.floor + WORTH:
             return None
@@ -88,14 +101,13 @@ def strongest(attempts: Iterable[FaceAttempt], scenario: str, material: str) -> 
     return max(fitting, key=best, default=None)
 
 
-def _finding(scenario: str, attempts: Sequence[FaceAttempt]) -> Finding:
-    compared = _compare(scenario, attempts)
+def _finding(compared: _Compared) -> Finding:
     kept = compared.kept
     return Finding(
-        scenario=scenario,
-        says=sentence(scenario),
+        scenario=compared.scenario,
+        says=sentence(compared.scenario),
         sentence=_words(compared),
-        holds=_holds(scenario, kept),
+        holds=_holds(compared.scenario, kept),
         released=compared.released,
         clean=compared.clean,
         noise=compared.noise,
@@ -112,11 +124,14 @@ def _holds(scenario: str, kept: float | None) -> bool | None:
 def _compare(scenario: str, attempts: Sequence[FaceAttempt]) -> _Compared:
     released, clean, noise = (strongest(attempts, scenario, kind) for kind in (RELEASED, ORIGINAL, NOISE))
     people = next(a.identities for a in attempts if a.scenario == scenario)
-    older = strongest(attempts, OLD_ALONE, ORIGINAL) if scenario == OLD_RELEASES else None
+    never = strongest(attempts, UNTRAINED, ORIGINAL) if scenario == ALONE else None  # the same people are looked up
+    floor: float | None
     floor, says = 1 / people, f"guessing {percent(1 / people)}"
-    if older is not None:
-        floor, says = best(older), f"the older pictures alone {percent(best(older))}"
-    return _Compared(scenario, released, clean, noise, 1 / people, people, floor, says)
+    if scenario == OLD_RELEASES:
+        older = strongest(attempts, OLD_ALONE, ORIGINAL)
+        floor = best(older) if older else None
+        says = f"the older pictures alone {percent(best(older))}" if older else says
+    return _Compared(scenario, released, clean, noise, 1 / people, people, best(never) if never else None, floor, says)
 
 
 def _words(compared: _Compared) -> str:
@@ -128,13 +143,15 @@ def _words(compared: _Compared) -> str:
         control = f"only {percent(best(clean))}" if clean else "no result"
         return (
             f"{subject} recognises {percent(best(released))} of clean pictures, but the originals in the same place "
-            f"give {control} where guessing gives {percent(compared.chance)}: nothing follows."
+            f"give {control} where {compared.nothing_learnt}: nothing follows."
         )
     noise = f", random noise of the same size {percent(best(compared.noise))}" if compared.noise else ""
     rates = (
         f"{subject} recognises {percent(best(released))} of clean pictures among {compared.people} people, where the "
         f"originals give {percent(best(clean))}{noise} and {compared.floor_says}"
     )
+    if compared.floor is None:
+        return f"{rates}: what the older pictures give alone (scenario {OLD_ALONE}) is not known, so nothing follows."
     if compared.kept is None:
         return f"{rates}: the older ones suffice already, so there is little left to withhold."
     if scenario == STRANGER:
@@ -158,25 +175,24 @@ def _no_cloak(kept: float) -> str:
     )
 
 
-def _headline(alone: Finding | None) -> str:
+def _headline(alone: _Compared | None) -> str:
     if alone is None:
         return "No verdict: training on the release alone was not tried (scenario alone)."
     released, clean = alone.released, alone.clean
     if released is None:
         return "No verdict: every training on the release alone diverged, which is no protection."
-    chance = released.chance
     if clean is None or alone.kept is None:
         control = f"only {percent(best(clean))}" if clean else "no result"
         return (
-            f"No verdict: training on the originals themselves gave {control} at rank 1, guessing gives "
-            f"{percent(chance)}, so nothing follows from the {percent(best(released))} on the release. Train longer, "
-            "or on more pictures."
+            f"No verdict: training on the originals themselves gave {control} and {alone.nothing_learnt}, so nothing "
+            f"follows from the {percent(best(released))} on the release. Train longer, or on more pictures."
         )
+    probes = next((result.identification.probes for result in released.results if result.identification), 0)
     return (
         f"{grade(alone.kept)} The best recogniser trained on it alone ({released.head}, {released.network}) "
-        f"recognises {percent(best(released))} of clean pictures at rank 1 among {released.identities} people, where "
-        f"training on the originals gives {percent(best(clean))} and guessing {percent(chance)}: {alone.kept:.0%} of "
-        "the training value is left."
+        f"recognises at most {percent(best(released))} of {probes} clean pictures among {released.identities} people, "
+        f"where training on the originals gives {percent(best(clean))} and guessing {percent(alone.chance)}: "
+        f"{alone.kept:.0%} of the training value is left."
     )
 
 

@@ -1,9 +1,7 @@
 """All scenarios by name."""
 
-import difflib
 from collections.abc import Mapping
 
-from withhold.errors import InvalidInput
 from withhold.evaluation.faces.scenarios.alone import Alone
 from withhold.evaluation.faces.scenarios.fine_tuned import FineTuned
 from withhold.evaluation.faces.scenarios.immune import Immune
@@ -13,6 +11,7 @@ from withhold.evaluation.faces.scenarios.old_releases import OldReleases
 from withhold.evaluation.faces.scenarios.scenario import Scenario
 from withhold.evaluation.faces.scenarios.stranger import Stranger
 from withhold.evaluation.faces.scenarios.untrained import Untrained
+from withhold.evaluation.naming import look_up
 
 SCENARIOS: Mapping[str, Scenario] = {
     "alone": Alone(),
@@ -33,11 +32,7 @@ def find(name: str) -> Scenario:
     Raises:
         InvalidInput: There is none of this name.
     """
-    if name not in SCENARIOS:
-        near = difflib.get_close_matches(name, SCENARIOS, n=1, cutoff=0)[0]
-        msg = f"there is no scenario {name!r}; the nearest is {near!r}. There are {', '.join(SCENARIOS)}."
-        raise InvalidInput(msg)
-    return SCENARIOS[name]
+    return look_up(name, SCENARIOS, "scenario")
 
 
 def sentence(name: str) -> str:
