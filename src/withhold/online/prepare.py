@@ -8,8 +8,6 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from withhold import craft
-from withhold.craft.augment import Augmentation
 from withhold.data.atomic import write_atomic
 from withhold.networks.checkpoint import Loaded
 from withhold.networks.checkpoint import load as load_networks
@@ -33,7 +31,7 @@ from withhold.online.settings import OnlineSettings
 from withhold.online.training import generator_recipe, train_generator
 from withhold.progress import SILENT, Reporter
 from withhold.release.building import build_crafter, check_surrogate, fingerprint, originals_of
-from withhold.release.crafter import GradientCrafter
+from withhold.release.crafter import GradientCrafter, views_of
 from withhold.release.environment import reproducing
 from withhold.release.preparing import open_to_release
 from withhold.release.publish import publish, stopping_cleanly
@@ -148,22 +146,13 @@ def train_for(
         images,
         labels,
         objective_of(crafter),
-        views=_views(crafter),
+        views=views_of(settings, crafter.crop_size),
         recipe=recipe,
         seed=settings.seed,
         on_epoch=reporter.advance,
     )
     reporter.finish()
     return generator
-
-
-def _views(crafter: GradientCrafter) -> Augmentation:
-    """Return the views that a generator is trained at: those of crafting, of squares of the surrogate's input."""
-    settings = crafter.settings
-    views: Augmentation = craft.ShiftFlip(subpixel=settings.augment == "subpixel")
-    if crafter.crop_size is not None:
-        views = craft.RandomResizedCrop(crafter.crop_size)
-    return craft.Fixed(views) if settings.augment == "none" else views
 
 
 def _build(materials: Materials, sidecar: Sidecar) -> None:

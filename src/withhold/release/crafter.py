@@ -155,11 +155,7 @@ class GradientCrafter:
 
     def augmentation(self, batch: Batch) -> Augmentation:
         """Return the views of a batch that the settings ask for."""
-        views: Augmentation = craft.ShiftFlip(subpixel=self.settings.augment == "subpixel")
-        if self.crop_size is not None:
-            views = craft.RandomResizedCrop(self.crop_size, batch.extents if batch.faces is None else None)
-        if self.settings.augment == "none":
-            views = craft.Fixed(views)
+        views = views_of(self.settings, self.crop_size, batch.extents if batch.faces is None else None)
         if batch.faces is not None:
             views = craft.AlignedFaces(batch.faces, self.face_size, views)
         return craft.InColour(views)
@@ -238,6 +234,21 @@ def prepare_crafter(
 
     known = (replace(each, directions={key: each.direction(inputs(key)) for key in keys}) for each in surrogates)
     return replace(crafter, surrogates=tuple(known))
+
+
+def views_of(
+    settings: ProtectSettings, crop_size: int | None, extents: tuple[tuple[int, int], ...] | None = None
+) -> Augmentation:
+    """Return the views of images that settings ask for.
+
+    Args:
+        crop_size: Side of the random crops that the surrogate sees; None where it sees whole images.
+        extents: Height and width that each image of a padded batch really has; the whole tensor if absent.
+    """
+    views: Augmentation = craft.ShiftFlip(subpixel=settings.augment == "subpixel")
+    if crop_size is not None:
+        views = craft.RandomResizedCrop(crop_size, extents)
+    return craft.Fixed(views) if settings.augment == "none" else views
 
 
 def margin_of(network: nn.Module) -> craft.Margin:
