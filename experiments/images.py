@@ -28,9 +28,10 @@ from withhold.evaluation.images import Sets
 from withhold.evaluation.lpips import Lpips
 from withhold.evaluation.results import RELEASED
 from withhold.evaluation.training import material_of
+from withhold.networks.recipe import recipe_for
 from withhold.networks.table import build
 from withhold.networks.tensor_data import TensorData
-from withhold.networks.training import accuracy, as_unit, recipe_for, train
+from withhold.networks.training import accuracy, as_unit, train
 from withhold.release.crafter import OBJECTIVES, prepare_crafter
 from withhold.release.crafter import Labelled as Batch
 from withhold.release.settings import ProtectSettings

@@ -82,7 +82,7 @@ def about(experiment: Experiment, release: Release, size: Size) -> dict[str, Any
     chosen = {**experiment.protect, **release.settings} if release.kind == "protected" else None
     return {
         "protect": chosen,
-        **release.model_dump(mode="json", exclude={"name", "settings", "sizes", "countermeasures"}),
+        **release.model_dump(mode="json", exclude={"name", "settings", "sizes", "countermeasures", "small"}),
         "size": size.model_dump(mode="json", exclude={"seeds"}),
     }
 

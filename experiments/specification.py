@@ -61,6 +61,7 @@ class Release(Strict):
         surrogate_epochs: Its training epochs, where they are not the size's.
         share: Percent of the images that are protected; the others are the originals.
         countermeasures: Trained on with these only, where others would tell nothing; with all if empty.
+        small: The same at size `small`, where all would take days.
         sizes: Only at these, where crafting it would take days at others.
     """
 
@@ -71,6 +72,7 @@ class Release(Strict):
     surrogate_epochs: int | None = None
     share: int = 100
     countermeasures: tuple[str, ...] = ()
+    small: tuple[str, ...] = ()
     sizes: tuple[SizeName, ...] = get_args(SizeName)
 
 
@@ -134,14 +136,13 @@ def units(experiment: Experiment, name: SizeName) -> Iterator[Unit]:
     for seed in experiment.size(name).seeds:
         for trial in sorted(trials, key=lambda trial: find(trial.countermeasure).cost):
             for release in releases:
-                if _go_together(release, trial):
+                if _go_together(release, trial, name):
                     yield Unit(release, trial, seed)
 
 
-def _go_together(release: Release, trial: Trial) -> bool:
-    return (not trial.releases or release.name in trial.releases) and (
-        not release.countermeasures or trial.countermeasure in release.countermeasures
-    )
+def _go_together(release: Release, trial: Trial, name: SizeName) -> bool:
+    only = (name == "small" and release.small) or release.countermeasures
+    return (not trial.releases or release.name in trial.releases) and (not only or trial.countermeasure in only)
 
 
 def read(path: Path) -> Experiment:
@@ -158,8 +159,9 @@ def read(path: Path) -> Experiment:
         msg = f"{path} is no experiment: {error}"
         raise InvalidInput(msg) from error
     names = [release.name for release in experiment.releases]
+    for name in (*(trial.countermeasure for trial in experiment.trials), *_named(experiment)):
+        find(name)
     for trial in experiment.trials:
-        find(trial.countermeasure)
         if absent := set(trial.releases) - set(names):
             msg = f"{path} trains on {', '.join(sorted(absent))}, which it does not release"
             raise InvalidInput(msg)
@@ -167,3 +169,8 @@ def read(path: Path) -> Experiment:
         msg = f"{path} names a release twice: {', '.join(names)}"
         raise InvalidInput(msg)
     return experiment
+
+
+def _named(experiment: Experiment) -> Iterator[str]:
+    for release in experiment.releases:
+        yield from (*release.countermeasures, *release.small)

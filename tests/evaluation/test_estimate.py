@@ -6,7 +6,7 @@ from withhold.evaluation.estimate import estimate
 from withhold.evaluation.jobs import Workers
 from withhold.evaluation.results import Cell
 from withhold.evaluation.training import Harness
-from withhold.networks.training import Recipe
+from withhold.networks.recipe import Recipe
 
 CPU = torch.device("cpu")
 

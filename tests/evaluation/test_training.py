@@ -12,7 +12,8 @@ from withhold.evaluation.matching import Sources, choose_images
 from withhold.evaluation.results import Cell
 from withhold.evaluation.settings import EvaluateSettings
 from withhold.evaluation.training import Harness, material_of
-from withhold.networks.training import Diverged, Recipe
+from withhold.networks.recipe import Recipe
+from withhold.networks.training import Diverged
 
 CPU = torch.device("cpu")
 SHORT = EvaluateSettings(epochs=2)

@@ -4,9 +4,10 @@ from torch import Tensor, nn
 
 from withhold.errors import InvalidInput
 from withhold.networks.head import classification_layer, features, train_head_only
+from withhold.networks.recipe import Recipe
 from withhold.networks.table import ARCHITECTURES, Classifier, build, wrap
 from withhold.networks.tensor_data import TensorData
-from withhold.networks.training import Recipe, train
+from withhold.networks.training import train
 
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from withhold.errors import InvalidInput
 from withhold.networks.head import classification_layer, features, train_head_only
 from withhold.networks.margins import HEADS, LOSSES, SCALE, MarginHead, add_head, cosines, margin_of, no_margin
+from withhold.networks.recipe import Recipe
 from withhold.networks.table import Classifier, build, wrap
 from withhold.networks.tensor_data import TensorData
-from withhold.networks.training import Recipe, train
+from withhold.networks.training import train
 
 LABELS = torch.tensor([0, 2, 1, 2, 0])
 MARGIN_HEADS = pytest.mark.parametrize("head", LOSSES)

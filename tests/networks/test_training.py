@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from withhold.errors import InvalidInput, RunStopped
+from withhold.networks.recipe import Recipe, recipe_for
 from withhold.networks.table import build, wrap
 from withhold.networks.tensor_data import TensorData
-from withhold.networks.training import EpochResult, Recipe, Trained, accuracy, as_unit, recipe_for, train
+from withhold.networks.training import EpochResult, Trained, accuracy, as_unit, train
 from withhold.networks.vit import VisionTransformer
 
 CPU = torch.device("cpu")

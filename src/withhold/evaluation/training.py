@@ -17,8 +17,9 @@ from withhold.evaluation.images import Sets
 from withhold.evaluation.results import NOISE, ORIGINAL, RELEASED, Cell, CellResult
 from withhold.evaluation.settings import EvaluateSettings
 from withhold.networks.head import train_head_only
+from withhold.networks.recipe import Recipe, recipe_for, reference_recipe
 from withhold.networks.table import build, of_library
-from withhold.networks.training import Diverged, EpochResult, Recipe, as_unit, recipe_for, reference_recipe
+from withhold.networks.training import Diverged, EpochResult, as_unit
 from withhold.seeds import derive_seed
 from withhold.version import __version__
 

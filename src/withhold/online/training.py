@@ -10,7 +10,8 @@ from torch import Tensor
 from withhold.craft import Objective
 from withhold.craft.augment import Augmentation
 from withhold.errors import InvalidInput
-from withhold.networks.training import as_unit, finite_loss, reproducible, triangle
+from withhold.networks.recipe import triangle
+from withhold.networks.training import as_unit, finite_loss, reproducible
 from withhold.online.generator import Generator
 from withhold.seeds import derive_seed
 

@@ -213,7 +213,8 @@ def _untrained(settings: ProtectSettings, originals: "Originals") -> "Surrogate"
 
 def _training_seconds(settings: ProtectSettings, originals: "Originals", surrogate: "Surrogate") -> float:
     """Train a copy on some of the originals for two epochs, and scale the second one to all of them and all epochs."""
-    from withhold.networks.training import recipe_for, train  # noqa: PLC0415
+    from withhold.networks.recipe import recipe_for  # noqa: PLC0415
+    from withhold.networks.training import train  # noqa: PLC0415
     from withhold.release.crafter import OBJECTIVES  # noqa: PLC0415
 
     network = copy.deepcopy(surrogate.networks[0])

@@ -16,8 +16,9 @@ from tests.evaluation.countermeasures.training_tasks import (
 from withhold.errors import InvalidInput
 from withhold.evaluation.countermeasures.adversarial import AdversarialTraining
 from withhold.evaluation.countermeasures.plain import Plain
+from withhold.networks.recipe import Recipe
 from withhold.networks.tensor_data import TensorData
-from withhold.networks.training import Recipe, as_unit
+from withhold.networks.training import as_unit
 
 EIGHT = Fraction(8, 255)
 RECIPE = Recipe(epochs=10, batch_size=32)

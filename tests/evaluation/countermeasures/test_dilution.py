@@ -10,7 +10,8 @@ from withhold.evaluation.competitor import Competitor
 from withhold.evaluation.countermeasures.clean_alone import CleanAlone, repeat
 from withhold.evaluation.countermeasures.countermeasure import Countermeasure
 from withhold.evaluation.countermeasures.dilution import Dilution
-from withhold.networks.training import EpochResult, Recipe, TrainingData
+from withhold.networks.recipe import Recipe
+from withhold.networks.training import EpochResult, TrainingData
 
 RELEASED, CLEAN = plain_colours(0, 100), plain_colours(100, 12)
 

@@ -19,8 +19,9 @@ from withhold.errors import InvalidInput
 from withhold.evaluation.competitor import Labelled
 from withhold.evaluation.countermeasures.dp_sgd import DELTA, PHYSICAL_BATCH, DpSgd, PrivateTraining, groups
 from withhold.networks.head import train_head_only
+from withhold.networks.recipe import Recipe
 from withhold.networks.table import wrap
-from withhold.networks.training import Diverged, EpochResult, Recipe, accuracy
+from withhold.networks.training import Diverged, EpochResult, accuracy
 from withhold.networks.vit import VisionTransformer
 
 accountants = pytest.importorskip("opacus.accountants")

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from withhold.errors import InvalidInput
 from withhold.evaluation.countermeasures import early_stopping
 from withhold.evaluation.countermeasures.early_stopping import Best, EarlyStopping, correct_answers
+from withhold.networks.recipe import Recipe
 from withhold.networks.tensor_data import TensorData
-from withhold.networks.training import EpochResult, Recipe, accuracy
+from withhold.networks.training import EpochResult, accuracy
 
 
 def test_of_a_scripted_curve_the_first_of_the_best_epochs_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

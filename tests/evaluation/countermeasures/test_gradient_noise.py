@@ -8,7 +8,7 @@ from torch import nn
 from withhold.errors import InvalidInput
 from withhold.evaluation.countermeasures.gradient_noise import GradientNoise
 from withhold.evaluation.countermeasures.plain import Plain
-from withhold.networks.training import Recipe
+from withhold.networks.recipe import Recipe
 
 RECIPE = Recipe(epochs=2, batch_size=32)
 

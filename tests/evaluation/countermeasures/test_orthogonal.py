@@ -5,7 +5,8 @@ from torch import Tensor
 
 from withhold.evaluation.competitor import Labelled
 from withhold.evaluation.countermeasures.orthogonal import OrthogonalProjection, ProjectedData, basis, projected
-from withhold.networks.training import Recipe, accuracy, as_unit
+from withhold.networks.recipe import Recipe
+from withhold.networks.training import accuracy, as_unit
 
 RECIPE = Recipe(epochs=2, batch_size=32)
 CLASSES = 3

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from withhold.evaluation.countermeasures.simclr import SimCLR, feature_parameters, nt_xent, projection_head, views
 from withhold.networks.head import train_head_only
-from withhold.networks.training import Diverged, EpochResult, Recipe, accuracy
+from withhold.networks.recipe import Recipe
+from withhold.networks.training import Diverged, EpochResult, accuracy
 
 pytest.importorskip("pytorch_metric_learning")
 

@@ -15,7 +15,7 @@ from withhold.evaluation.countermeasures.early_stopping import EarlyStopping
 from withhold.evaluation.countermeasures.gradient_noise import GradientNoise
 from withhold.evaluation.countermeasures.orthogonal import OrthogonalProjection
 from withhold.evaluation.countermeasures.simclr import SimCLR
-from withhold.networks.training import Recipe
+from withhold.networks.recipe import Recipe
 
 ALL = [
     AdversarialTraining(Fraction(8, 255)),

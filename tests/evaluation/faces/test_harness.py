@@ -19,8 +19,9 @@ from withhold.evaluation.faces.roles import Roles, drawn_share, halves, of_peopl
 from withhold.evaluation.faces.scenarios.table import SCENARIOS
 from withhold.evaluation.faces.settings import FaceSettings
 from withhold.evaluation.matching import Sources, choose_images
+from withhold.networks.recipe import recipe_for
 from withhold.networks.table import Classifier
-from withhold.networks.training import Diverged, EpochResult, recipe_for
+from withhold.networks.training import Diverged, EpochResult
 
 CPU = torch.device("cpu")
 SETTINGS = FaceSettings(epochs=2, network=TINY, device="cpu", distractors=(5, 10, 1000), old_share=34)

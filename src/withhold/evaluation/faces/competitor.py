@@ -8,9 +8,10 @@ import torch
 from withhold.evaluation.competitor import Labelled
 from withhold.evaluation.faces.elsewhere import Elsewhere
 from withhold.networks.extractor import Extractor
+from withhold.networks.recipe import Recipe, recipe_for
 from withhold.networks.table import Classifier, build
 from withhold.networks.tensor_data import TensorData
-from withhold.networks.training import EpochResult, Recipe, recipe_for, train
+from withhold.networks.training import EpochResult, train
 from withhold.seeds import derive_seed
 
 OnEpoch = Callable[[Classifier, EpochResult], None]

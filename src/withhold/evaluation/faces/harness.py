@@ -26,8 +26,9 @@ from withhold.evaluation.store import file_stem
 from withhold.evaluation.training import environment
 from withhold.networks.checkpoint import encode
 from withhold.networks.margins import LOSSES
+from withhold.networks.recipe import Recipe, recipe_for
 from withhold.networks.table import Classifier
-from withhold.networks.training import Diverged, EpochResult, Recipe, as_unit, recipe_for
+from withhold.networks.training import Diverged, EpochResult, as_unit
 from withhold.version import __version__
 
 MARGINS = "pytorch-metric-learning"

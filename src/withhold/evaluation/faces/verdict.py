@@ -184,7 +184,7 @@ def _headline(alone: _Compared | None) -> str:
     if clean is None or alone.kept is None:
         control = f"only {percent(best(clean))}" if clean else "no result"
         return (
-            f"No verdict: training on the originals themselves gave {control} and {alone.nothing_learnt}, so nothing "
+            f"No verdict: training on the originals themselves gave {control} where {alone.nothing_learnt}, so nothing "
             f"follows from the {percent(best(released))} on the release. Train longer, or on more pictures."
         )
     probes = next((result.identification.probes for result in released.results if result.identification), 0)
