@@ -156,6 +156,20 @@ def test_own_function_as_judge_and_as_surrogate() -> None:
 
 
 @pytest.mark.usefixtures("own_extractors")
+def test_network_is_built_over_an_extractor_by_name(weights: tuple[Path, Classifier]) -> None:
+    path, known = weights
+    of_file = build(f"extractor:{path}", 5, default_size=32).eval()
+    images = levels(2, side=32).float() / 255
+    assert torch.equal(features(of_file, images), features(known, images))
+    assert (of_file.head, of_file.classes, of_file.ready, of_file.input_size) == ("softmax", 5, False, 32)
+    own = build("extractor:own_extractors_of_test:embedding", 7, input_size=4, head="cosface", seed=2).eval()
+    same = build("extractor:own_extractors_of_test:embedding", 7, input_size=4, head="cosface", seed=2).eval()
+    images = levels(3).float() / 255
+    assert own(images).shape == (3, 7)
+    assert torch.equal(own(images), same(images))
+
+
+@pytest.mark.usefixtures("own_extractors")
 @pytest.mark.parametrize(
     ("source", "problem"),
     [

@@ -9,7 +9,9 @@ from tests.release.fakes import CLASSES, UniformCrafter, class_folders, make_uni
 from torch import nn
 
 from withhold.errors import InvalidInput
+from withhold.networks.checkpoint import save
 from withhold.networks.choose import Sizes
+from withhold.networks.table import build
 from withhold.release.building import CleanImages, build_crafter, fingerprint, sizes_of
 from withhold.release.crafter import EVERY_CLASS
 from withhold.release.dry_run import Prepared, dry_run, estimate
@@ -107,6 +109,14 @@ def test_a_fingerprint_follows_the_weights(tmp_path: Path) -> None:
     first = fingerprint(settings(surrogate=str(weights)), None)
     weights.write_bytes(b"abd")
     assert None is not first != fingerprint(settings(surrogate=str(weights)), None)
+
+
+def test_a_fingerprint_follows_the_weights_of_an_extractor(tmp_path: Path) -> None:
+    def stored(seed: int) -> str | None:
+        save(tmp_path / "own.safetensors", [build("iresnet10-narrow", 3, input_size=16, seed=seed)])
+        return fingerprint(settings(surrogate=f"extractor:{tmp_path / 'own.safetensors'}"), None)
+
+    assert None is not stored(1) == stored(1) != stored(2)
 
 
 def test_clean_images_come_by_class_or_all_together(source: Path, tmp_path: Path) -> None:

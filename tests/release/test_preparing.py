@@ -131,6 +131,18 @@ def test_a_head_without_its_package_is_refused_before_any_image_is_read(
         check_surrogate(open_dataset(source), settings(task="faces", head="arcface"))
 
 
+@pytest.mark.parametrize(
+    ("given", "problem"), [("judge.onnx", "ONNX files give no gradients"), ("absent.safetensors", "there is no file")]
+)
+def test_an_extractor_that_cannot_be_a_surrogate_is_refused_before_any_image_is_read(
+    source: Path, given: str, problem: str
+) -> None:
+    from withhold.data.open import open_dataset  # noqa: PLC0415
+
+    with pytest.raises(InvalidInput, match=problem):
+        check_surrogate(open_dataset(source), settings(task="faces", surrogate=f"extractor:{given}"))
+
+
 def test_a_class_of_unreadable_images_alone_is_refused_by_name(source: Path, tmp_path: Path) -> None:
     for path in (source / "dog").iterdir():
         path.write_bytes(b"no image")

@@ -289,6 +289,19 @@ def test_a_published_network_of_other_classes_is_adapted(published: str, tmp_pat
     assert found.networks[0].classes == 3
 
 
+def test_an_extractor_of_the_users_gets_a_new_head_and_is_kept_for_a_resumed_run(tmp_path: Path) -> None:
+    pytest.importorskip("pytorch_metric_learning")
+    save(tmp_path / "own.safetensors", [build("iresnet10-narrow", 7, input_size=16, head="arcface", seed=3)])
+    listener, given = Listener(), f"extractor:{tmp_path / 'own.safetensors'}"
+    found = resolved(tmp_path / "run", reporter=listener, surrogate=given, head="cosface", epochs=1)
+    (network,) = found.networks
+    assert listener.said[0].startswith(f"Adapting the surrogate {given} at 16 px")
+    assert (network.classes, network.head, network.architecture) == (2, "cosface", given)
+    again = resolved(tmp_path / "run", surrogate=given, head="cosface", epochs=1)
+    images = torch.rand(2, 3, 16, 16)
+    assert torch.equal(again.networks[0](images), network(images))
+
+
 def test_near_chance_leaves_room_for_noise_but_not_for_learning() -> None:
     assert near_chance(0.101, 100)
     assert not near_chance(0.12, 100)

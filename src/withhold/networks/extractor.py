@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from withhold.errors import InvalidInput
 from withhold.networks.checkpoint import load
-from withhold.networks.external import function_at
+from withhold.networks.external import Body, function_at
 from withhold.networks.head import features
 from withhold.networks.iresnet import Recogniser
 from withhold.networks.margins import add_head
@@ -223,24 +223,40 @@ def recogniser_from(source: str, classes: int, *, input_size: int, head: str = "
     Raises:
         InvalidInput: The source cannot be used, or takes no images of this size.
     """
-    if Path(source).suffix == ".onnx":
-        msg = f"{source} can only score: ONNX files give no gradients. Use a weights file or module:function."
-        raise InvalidInput(msg)
-    if Path(source).is_file():
-        network = load(Path(source), classes=None).networks[-1]
+    opened = check_source(source)
+    if isinstance(opened, Classifier):
+        network = opened
         if network.input_size != input_size:
             msg = (
                 f"{source} takes images of {network.input_size} px; the images have {input_size} px. Resize them first."
             )
             raise InvalidInput(msg)
     else:
-        module = _module(source).eval()
+        module = opened.eval()
         probe = of_module(module, source, device=torch.device("cpu"))
         length = probe.embed(torch.rand(2, 3, input_size, input_size)).shape[1]
         network = wrap(Recogniser(module, length, classes), classes, input_size=input_size)
         network.architecture = source
     add_head(network, head, classes=classes, seed=seed)
     return network
+
+
+def body_from(source: str, classes: int, *, input_size: int) -> Body:
+    """Return what `recogniser_from` gives, in the way of networks from elsewhere."""
+    network = recogniser_from(source, classes, input_size=input_size)
+    return Body(network.body, network.mean, network.std, network.input_size)
+
+
+def check_source(source: str) -> nn.Module:
+    """Open what `recogniser_from` would take, and return it without a new head.
+
+    Raises:
+        InvalidInput: The source cannot be used; whether it takes images of some size is not tried.
+    """
+    if Path(source).suffix == ".onnx":
+        msg = f"{source} can only score: ONNX files give no gradients. Use a weights file or module:function."
+        raise InvalidInput(msg)
+    return load(Path(source), classes=None).networks[-1] if Path(source).is_file() else _module(source)
 
 
 def _module(source: str) -> nn.Module:

@@ -98,8 +98,19 @@ ARCHITECTURES: Mapping[str, Callable[[int, int], nn.Module]] = {
 RECOGNISERS = tuple(name for name in ARCHITECTURES if name.startswith("iresnet"))
 """Built-in networks with an embedding, made for aligned faces; they scale pixels to [-1, 1], as that field does."""
 
-EXTERNAL: Mapping[str, Callable[[str, int], Body]] = {"timm": from_timm, "transformers": from_transformers}
-"""Libraries of pretrained networks: prefix -> loader(name, classes)."""
+
+def _from_extractor(source: str, classes: int, input_size: int) -> Body:
+    from withhold.networks.extractor import body_from  # noqa: PLC0415 - it imports this module
+
+    return body_from(source, classes, input_size=input_size)
+
+
+EXTERNAL: Mapping[str, Callable[[str, int, int], Body]] = {
+    "timm": lambda name, classes, _: from_timm(name, classes),
+    "transformers": lambda name, classes, _: from_transformers(name, classes),
+    "extractor": _from_extractor,
+}
+"""Where pretrained networks come from: prefix -> loader(name, classes, input size)."""
 
 UNTRAINED: Mapping[str, Callable[[str, int], Body]] = {
     "timm-untrained": untrained_from_timm,
@@ -123,6 +134,7 @@ def build(
 
     Args:
         name: A built-in name, `timm:NAME`, `transformers:NAME_OR_FOLDER`, or `module:function` for one's own.
+            `extractor:SOURCE` puts a new head on an extractor of embeddings; see `extractor.recogniser_from`.
             `timm-untrained:NAME` and `transformers-untrained:NAME_OR_CONFIG_FOLDER` begin with random weights and
             download nothing; there transformers takes the name of a model type, such as vit, or a folder.
         input_size: Side of the images; if absent what the source says.
@@ -165,7 +177,7 @@ def wrap(
 
 
 def of_library(name: str) -> bool:
-    """Tell whether a name means a network of a library with the weights it was published with.
+    """Tell whether a name means a network that was trained elsewhere and comes with its weights.
 
     >>> of_library("timm:resnet18"), of_library("timm-untrained:resnet18"), of_library("resnet18")
     (True, False, False)
@@ -183,14 +195,15 @@ def _body(name: str, classes: int, input_size: int) -> Body:
         mean, std = (HALF, HALF) if name in RECOGNISERS else (IMAGENET_MEAN, IMAGENET_STD)
         return Body(ARCHITECTURES[name](classes, input_size), mean, std, None)
     library, colon, rest = name.partition(":")
-    load = EXTERNAL.get(library) or UNTRAINED.get(library)
-    if colon and load is not None:
-        return load(rest, classes)
+    if colon and library in EXTERNAL:
+        return EXTERNAL[library](rest, classes, input_size)
+    if colon and library in UNTRAINED:
+        return UNTRAINED[library](rest, classes)
     if colon:
         return from_function(name, classes)
     msg = (
         f"unknown architecture {name!r}. Built in are {', '.join(ARCHITECTURES)}; "
         "others are named timm:NAME, transformers:NAME_OR_FOLDER (timm-untrained:NAME and transformers-untrained:NAME "
-        "for random weights) or module:function."
+        "for random weights), extractor:WEIGHTS_FILE_OR_MODULE:FUNCTION or module:function."
     )
     raise InvalidInput(msg)

@@ -18,6 +18,7 @@ from withhold.data.pixels import Picture
 from withhold.errors import InvalidInput
 from withhold.networks.checkpoint import KEY, load
 from withhold.networks.choose import Sizes
+from withhold.networks.extractor import check_source
 from withhold.networks.margins import margin_of
 from withhold.networks.table import build, of_library
 from withhold.release.crafter import EVERY_CLASS, GradientCrafter, Labelled, check_directions, prepare_crafter
@@ -29,7 +30,8 @@ from withhold.release.settings import ProtectSettings
 from withhold.release.surrogate import Surrogate, resolve
 from withhold.release.training_images import Originals, WholeImages
 
-CHUNK = 1 << 20
+EXTRACTOR = "extractor:"
+"""Prefix of a surrogate that is an extractor of the user's with a new head."""
 
 
 def build_crafter(materials: Materials, network: nn.Module | None = None) -> GradientCrafter:
@@ -96,6 +98,8 @@ def check_surrogate(dataset: Dataset, settings: ProtectSettings, network: nn.Mod
         margin_of(settings.head)
     if named is not None and not of_library(named):
         build(named, classes, **given, head=settings.head or "softmax")
+    if settings.surrogate is not None and settings.surrogate.startswith(EXTRACTOR):
+        check_source(settings.surrogate.removeprefix(EXTRACTOR))
     if settings.surrogate is None or of_library(settings.surrogate):
         return
     file = Path(settings.surrogate).expanduser()
@@ -168,6 +172,9 @@ def fingerprint(settings: ProtectSettings, network: nn.Module | None) -> str | N
     Returns:
         SHA-256 over the network's state, or over the weights file that the settings name.
     """
+    given = settings.surrogate or ""
+    if network is None and given.startswith(EXTRACTOR):
+        network = check_source(given.removeprefix(EXTRACTOR))
     if network is not None:
         digest = hashlib.sha256(type(network).__qualname__.encode())
         for name, value in network.state_dict().items():

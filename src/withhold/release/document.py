@@ -19,19 +19,19 @@ class ReleaseDocument:
     """The public facts: the bound, the number of images and of classes, and the layout.
 
     Attributes:
-        unchanged: Images among these that show no face and are released as they were.
+        unchanged: Released names of those that show no face and are released as they were, sorted.
     """
 
     eps: Fraction
     images: int
     classes: int
     layout: str
-    unchanged: int = 0
+    unchanged: tuple[str, ...] = ()
 
 
 def write_document(folder: Path, document: ReleaseDocument) -> None:
     """Store the facts in a release."""
-    content: dict[str, str | int] = {
+    content: dict[str, str | int | list[str]] = {
         "tool": "withhold",
         "version": __version__,
         "eps": str(document.eps),
@@ -40,7 +40,7 @@ def write_document(folder: Path, document: ReleaseDocument) -> None:
         "layout": document.layout,
     }
     if document.unchanged:
-        content["unchanged"] = document.unchanged
+        content["unchanged"] = list(document.unchanged)
     write_atomic(folder / NAME, (json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -60,7 +60,7 @@ def read_document(folder: Path) -> ReleaseDocument | None:
             int(content["images"]),
             int(content["classes"]),
             str(content["layout"]),
-            int(content.get("unchanged", 0)),
+            tuple(map(str, content.get("unchanged", []))),
         )
     except (ValueError, KeyError, TypeError, InvalidInput) as error:
         msg = f"{path} is not the release.json of a release ({error}); restore it, or give the bound with --eps."

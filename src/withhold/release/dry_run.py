@@ -134,7 +134,7 @@ def estimate(
         skipped=tuple(plan.skipped()),
         ignored=tuple(dataset.ignored()),
         training_seconds=prepared.training_seconds,
-        crafting_seconds=seconds * settings.restarts * (len(kept) - plan.faceless()),
+        crafting_seconds=seconds * settings.restarts * (len(kept) - len(plan.faceless())),
         release_bytes=math.ceil(per_pixel * pixels),
         disk_bytes=disk,
     )

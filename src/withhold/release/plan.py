@@ -88,9 +88,13 @@ class Plan:
             return np.asarray(kept.column("label").to_numpy(), np.int32)
         return np.array([face.label for faces in faces_in(kept.column(FACES)) for face in faces], np.int32)
 
-    def faceless(self) -> int:
-        """Count the images that will be released unchanged, as they show no face."""
-        return sum(not faces for faces in faces_in(self.kept().column(FACES))) if self.of_faces else 0
+    def faceless(self) -> list[str]:
+        """Give the released names of the images that will be released unchanged, as they show no face; sorted."""
+        if not self.of_faces:
+            return []
+        kept = self.kept()
+        without = pa.array([not faces for faces in faces_in(kept.column(FACES))], pa.bool_())
+        return sorted(map(str, kept.column("released_name").filter(without).to_pylist()))
 
     def skipped(self) -> list[str]:
         """Name the images that are left out."""

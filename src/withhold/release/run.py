@@ -217,7 +217,7 @@ class _Job:
         """State the public facts of the release."""
         plan = self.plan
         return ReleaseDocument(
-            self.settings.eps, len(plan.kept()), len(plan.classes), plan.layout, unchanged=plan.faceless()
+            self.settings.eps, len(plan.kept()), len(plan.classes), plan.layout, unchanged=tuple(plan.faceless())
         )
 
     def verify(self, place: Path) -> Verification:

@@ -56,7 +56,9 @@ class ProtectSettings(BaseModel):
     )
     batch_size: int = Field(256, ge=1, description="Images crafted together; part of what the joint form means.")
     surrogate: str | None = Field(
-        None, description="Weights file, or timm:NAME / transformers:NAME_OR_PATH; trained on the data if absent."
+        None,
+        description="Weights file, timm:NAME, transformers:NAME_OR_PATH, or extractor:SOURCE for a recogniser of "
+        "yours, a file of Withhold's or module:function; trained on the data if absent.",
     )
     architecture: str = Field(
         "auto", description="Network to train or to load weights into: a built-in name or module:function."

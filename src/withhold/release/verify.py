@@ -1,6 +1,6 @@
 """Verification of a release from nothing but the files: no manifest, no trust in how it was made."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
@@ -60,7 +60,7 @@ class Verification:
         bound: Levels that were allowed.
         eps: The bound as a fraction of the pixel range.
         bound_from: Where it came from: the caller, the release's own release.json, or the default.
-        unchanged: Images that are as they were; right where release.json says of as many that they show no face.
+        unchanged: Images that are as they were; right where release.json says that they show no face.
     """
 
     images: int
@@ -142,7 +142,7 @@ def compare(
         bound=found.bound,
         eps=bound.eps,
         bound_from=bound.stated_by,
-        unchanged=tuple(found.unchanged),
+        unchanged=tuple(found.unchanged.values()),
     )
 
 
@@ -157,7 +157,7 @@ class _Findings:
     bound: int
     offenders: list[Offender] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
-    unchanged: list[str] = field(default_factory=list)
+    unchanged: dict[str, str] = field(default_factory=dict)
     checked: int = 0
     largest: float = 0.0
 
@@ -175,12 +175,14 @@ def _check_pairs(before: Dataset, after: Dataset, paired: Pairing, found: _Findi
         return [_check_pair(before, after, each, found.bound) for each in group]
 
     entries = iter(Entries(paired.before).take(paired.pairs[0]))
+    names = iter(Entries(paired.after).take(paired.pairs[1]))
     for results in map_ahead(check, _groups(before, after, paired)):
-        for entry, (problems, largest) in zip(islice(entries, len(results)), results, strict=True):
+        both = zip(islice(entries, len(results)), islice(names, len(results)), results, strict=True)
+        for entry, released, (problems, largest) in both:
             found.offenders += [Offender(entry.name, problem) for problem in problems]
             found.checked += largest is not None
             if largest == 0:
-                found.unchanged.append(entry.name)
+                found.unchanged[released.name] = entry.name
             found.largest = max(found.largest, largest or 0.0)
         reporter.advance(len(results))
 
@@ -237,15 +239,19 @@ def _pixel_problems(original: Picture, released: Picture, largest: float, bound:
     return problems
 
 
-def _unchanged_offenders(unchanged: Sequence[str], document: ReleaseDocument | None) -> list[Offender]:
-    """No image may be unchanged, or exactly as many as release.json says show no face."""
-    stated = document.unchanged if document else 0
-    if len(unchanged) == stated:
-        return []
-    but = f"; {DOCUMENT} says that {stated} images are, and {len(unchanged)} are" if stated else ""
-    if not unchanged:
-        return [Offender(DOCUMENT, f"states {stated} images that are unchanged, found none")]
-    return [Offender(name, f"is unchanged, and so unprotected{but}") for name in unchanged]
+def _unchanged_offenders(unchanged: Mapping[str, str], document: ReleaseDocument | None) -> list[Offender]:
+    """No image may be unchanged but those that release.json says show no face, and they must be.
+
+    Args:
+        unchanged: Released name -> name in the source.
+    """
+    stated = document.unchanged if document else ()
+    allowed = set(stated)
+    wrong = [name for released, name in unchanged.items() if released not in allowed]
+    changed = [name for name in stated if name not in unchanged]
+    return [Offender(name, "is unchanged, and so unprotected") for name in wrong] + [
+        Offender(name, f"is to be unchanged, says {DOCUMENT}, and is not") for name in changed
+    ]
 
 
 def _check_missing(before: Dataset, paired: Pairing, found: _Findings, reporter: Reporter) -> None:
