@@ -16,7 +16,7 @@ from withhold.networks.margins import HEADS, LOSSES, SCALE, MarginHead, add_head
 from withhold.networks.recipe import Recipe
 from withhold.networks.table import Classifier, build, wrap
 from withhold.networks.tensor_data import TensorData
-from withhold.networks.training import train
+from withhold.networks.training import as_unit, train
 
 LABELS = torch.tensor([0, 2, 1, 2, 0])
 MARGIN_HEADS = pytest.mark.parametrize("head", LOSSES)
@@ -185,6 +185,25 @@ def test_training_descends_the_loss_with_the_margin(head: str, soft: bool) -> No
     for mine, right in zip(network.parameters(), expected, strict=True):
         torch.testing.assert_close(mine.detach(), right)
     assert trained.history[0].loss == pytest.approx(loss.item())
+
+
+@MARGIN_HEADS
+def test_a_margin_can_grow_while_a_network_trains(head: str) -> None:
+    network = frozen_two_by_two(head)
+    pixels = torch.randint(0, 256, (4, 3, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 1, 0])
+    logits = network(as_unit(pixels)).detach()
+    none, whole = (F.cross_entropy(each, labels).item() for each in (logits, network.margin(logits, labels)))
+    half = F.cross_entropy((logits + network.margin(logits, labels)) / 2, labels).item()
+    assert none < half < whole
+    still = Recipe(epochs=4, lr=1e-12, momentum=0, weight_decay=0, label_smoothing=0, margin_growth=0.5)
+
+    class AsTheyAre(TensorData):
+        def epoch(self, batch_size: int, generator: torch.Generator) -> Any:  # noqa: ANN401, ARG002
+            yield as_unit(pixels), labels
+
+    trained = train(network, AsTheyAre(pixels, labels, 2), still, seed=0, device=torch.device("cpu"))
+    assert [epoch.loss for epoch in trained.history] == pytest.approx([none, half, whole, whole], rel=1e-5)
 
 
 @MARGIN_HEADS

