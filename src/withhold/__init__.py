@@ -7,6 +7,12 @@
     verify(Path("photos"), Path("released"))
     evaluate(Path("photos"), Path("released"), Path("test-photos"), Path("report"))
 
+One image at a time, with what `withhold online prepare` wrote:
+
+    from withhold import Protector
+
+    released = Protector.load("protector").protect("me.jpg", "cat")
+
 The crafting core works alone, on tensors:
 
     from withhold.craft import ClassTargeted, Linf, craft
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
     from withhold.errors import WithholdError as WithholdError
     from withhold.evaluation.run import evaluate as evaluate
     from withhold.evaluation.settings import EvaluateSettings as EvaluateSettings
+    from withhold.online.protector import Protector as Protector
     from withhold.release.run import protect as protect
     from withhold.release.settings import ProtectSettings as ProtectSettings
     from withhold.release.show import show as show
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EvaluateSettings",
     "ProtectSettings",
+    "Protector",
     "WithholdError",
     "__version__",
     "craft",
@@ -42,6 +50,7 @@ __all__ = [
 _HOMES = {
     "EvaluateSettings": "withhold.evaluation.settings",
     "ProtectSettings": "withhold.release.settings",
+    "Protector": "withhold.online.protector",
     "WithholdError": "withhold.errors",
     "evaluate": "withhold.evaluation.run",
     "protect": "withhold.release.run",

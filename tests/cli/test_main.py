@@ -21,7 +21,7 @@ from withhold.release.run import ProtectReport
 from withhold.release.settings import ProtectSettings
 from withhold.release.verify import Offender, Verification
 
-COMMANDS = ["protect", "verify", "show", "evaluate", "demo"]
+COMMANDS = ["protect", "verify", "show", "evaluate", "demo", "serve", "watch"]
 PASSED = Verification(8, 8, (), (), 8.0, 8, Fraction(8, 255), "release.json")
 
 

@@ -54,7 +54,7 @@ def tiny(
     settings = OnlineSettings.model_validate({**small, **chosen})
     shape = Shape(len(CLASSES), float(settings.eps), width=4, blocks=1)
     torch_state = generator(shape, generator_weights).state_dict()
-    network = build(NETWORK, len(CLASSES), input_size=SIDE)
+    network = build(str(settings.architecture), len(CLASSES), input_size=SIDE)
     files = {SURROGATE: encode([network]), GENERATOR: safetensors.torch.save(torch_state), KEY: key}
     if settings.objective == "alignment":
         keys = [EVERY_CLASS] if settings.direction == "dataset" else range(len(CLASSES))

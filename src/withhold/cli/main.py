@@ -12,8 +12,10 @@ from withhold.cli.evaluate import evaluate
 from withhold.cli.online import online
 from withhold.cli.output import discard_output
 from withhold.cli.protect import protect
+from withhold.cli.serve import serve
 from withhold.cli.show import show
 from withhold.cli.verify import verify
+from withhold.cli.watch import watch
 from withhold.errors import WithholdError
 
 OK, OFFENDERS, BAD_INPUT, STOPPED, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 130, 141
@@ -52,7 +54,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (protect, verify, show, evaluate, demo):
+for command in (protect, verify, show, evaluate, demo, serve, watch):
     app.command(epilog=EXIT_CODES)(command)
 app.add_typer(online)
 

@@ -1,4 +1,4 @@
-"""`withhold online prepare`."""
+"""`withhold online`: `prepare`, and the commands of `clients.py` and `ledger.py`."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from withhold.cli.clients import client
 from withhold.cli.console import reporting
+from withhold.cli.ledger import ledger
 from withhold.cli.options import read_settings, with_settings
 from withhold.cli.output import as_json, emit
 from withhold.cli.shared import Json, Quiet, Source
@@ -62,3 +64,5 @@ def as_text(prepared: "Prepared") -> str:
 
 
 online.command()(prepare)
+online.add_typer(client)
+online.add_typer(ledger)

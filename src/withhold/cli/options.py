@@ -22,7 +22,7 @@ from withhold.errors import InvalidInput
 Command = TypeVar("Command", bound=Callable[..., None])
 Settings = TypeVar("Settings", bound=BaseModel)
 
-TABLES = ("evaluate", "prepare", "protect")
+TABLES = ("evaluate", "prepare", "protect", "serve", "watch")
 """Tables of a configuration file: the names of the commands that read one."""
 
 

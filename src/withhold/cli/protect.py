@@ -1,7 +1,9 @@
 """`withhold protect`."""
 
 import math
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +12,10 @@ import typer
 from withhold.cli.console import reporting
 from withhold.cli.options import read_settings, with_settings
 from withhold.cli.output import as_json, emit
-from withhold.cli.shared import Json, Quiet, Source
+from withhold.cli.shared import AllowDifferences, Json, Quiet, Source
+from withhold.errors import InvalidInput
+from withhold.online.settings import DEFAULT_SPEED, SpeedName, check_free
+from withhold.progress import Reporter
 from withhold.release.settings import ProtectSettings
 
 if TYPE_CHECKING:
@@ -27,6 +32,15 @@ def protect(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan with an estimate of time and disk; write nothing.")
     ] = False,
+    protector: Annotated[
+        Path | None,
+        typer.Option(help="Protector that `online prepare` made, to protect each image as it would be alone."),
+    ] = None,
+    speed: Annotated[
+        SpeedName | None,
+        typer.Option(help=f"With --protector: how an image is crafted. [dim]\\[default: {DEFAULT_SPEED}][/dim]"),
+    ] = None,
+    allow_differences: AllowDifferences = False,
     json: Json = False,
     quiet: Quiet = False,
     **given: Any,  # noqa: ANN401 - one option per setting
@@ -46,20 +60,62 @@ def protect(
     withhold protect album/ released/ --task faces --faces faces.csv
 
     withhold protect train.parquet released/ --config withhold.toml --dry-run
+
+    withhold protect photos/ released/ --protector protector/ --speed quick
     """
     settings = read_settings(ProtectSettings, "protect", config, given)
-    from withhold.release import dry_run as planning  # noqa: PLC0415 - torch stays away from --help
-    from withhold.release import run  # noqa: PLC0415
-
+    if protector is None and (speed is not None or allow_differences):
+        option = "--allow-differences" if speed is None else "--speed"
+        msg = f"{option} is for a protector: give --protector too, or leave it out"
+        raise InvalidInput(msg)
+    if protector is not None:
+        check_free(settings)
     with reporting(quiet) as reporter:
+        if protector is None:
+            way = _on_its_own()
+        else:
+            way = _by_protector(protector, speed or DEFAULT_SPEED, settings, allow_differences, reporter)
         result: ProtectReport | Estimate
         if dry_run:
-            result = planning.dry_run(source, destination, settings, reporter=reporter)
+            result = way.plan(source, destination, settings=settings, reporter=reporter)
             text = estimate_text(result)
         else:
-            result = run.protect(source, destination, settings, reporter=reporter)
+            result = way.protect(source, destination, settings=settings, reporter=reporter)
             text = report_text(result)
     emit(as_json(asdict(result)) if json else text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How a dataset is protected, and how that is planned."""
+
+    protect: "Callable[..., ProtectReport]"
+    plan: "Callable[..., Estimate]"
+
+
+def _on_its_own() -> _Way:
+    """Train or take a surrogate, and craft against it."""
+    from withhold.release import dry_run, run  # noqa: PLC0415 - torch stays away from --help
+
+    return _Way(run.protect, dry_run.dry_run)
+
+
+def _by_protector(
+    folder: Path, speed: SpeedName, settings: ProtectSettings, allow_differences: bool, reporter: Reporter
+) -> _Way:
+    """Let a protector craft each image as if it were alone.
+
+    Raises:
+        InvalidInput: The protector cannot be loaded.
+    """
+    from withhold.online.offline import dry_run_with, protect_with  # noqa: PLC0415 - torch stays away from --help
+    from withhold.online.protector import Protector  # noqa: PLC0415
+
+    device = settings.device if "device" in settings.model_fields_set else None
+    loaded = Protector.load(folder, device=device, allow_differences=allow_differences, reporter=reporter)
+    return _Way(
+        partial(protect_with, protector=loaded, speed=speed), partial(dry_run_with, protector=loaded, speed=speed)
+    )
 
 
 def report_text(report: "ProtectReport") -> str:

@@ -8,3 +8,11 @@ import typer
 Source = Annotated[Path, typer.Argument(help="The dataset: class folders, Parquet, CIFAR batches or tar shards.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")]
+AllowDifferences = Annotated[
+    bool,
+    typer.Option(
+        "--allow-differences",
+        help="Use a protector also where PyTorch's version or the type of device is another one; images come out "
+        "differently than before.",
+    ),
+]

@@ -39,7 +39,7 @@ _LARGEST_EPS = Fraction(64, _TOP)
 _SNAP = Fraction(1, 10**6)  # of a level: a float that means 8/255 lies closer than this to it
 
 # Decoders that a training set needs; fewer decoders are fewer ways to be attacked by a file (EPS runs a program).
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "AVIF", "JPEG2000")
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "AVIF", "JPEG2000")
 _SAME_COLOURS = MappingProxyType(
     {
         **{"1": "L", "L": "L", "LA": "LA", "P": "RGB", "PA": "RGBA"},
@@ -129,7 +129,7 @@ def decode(stored: bytes) -> Picture:
         UnreadableImage: The bytes are no complete still picture of a supported kind.
     """
     try:
-        with Image.open(io.BytesIO(stored), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(stored), formats=FORMATS) as image:
             _refuse_unsupported(image)
             image.load()
             return _picture(image)

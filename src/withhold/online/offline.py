@@ -1,22 +1,21 @@
 """A whole dataset through a protector: the images come out as they would have one by one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from withhold.data.dataset import Dataset
 from withhold.data.pixels import Picture
 from withhold.errors import InvalidInput
 from withhold.online.protector import Protector
-from withhold.online.settings import SpeedName
+from withhold.online.settings import DEFAULT_SPEED, FREE, SpeedName, check_free
 from withhold.progress import SILENT, Reporter
 from withhold.release.crafting import Crafted, Shown
-from withhold.release.run import Materials, ProtectReport, run
+from withhold.release.dry_run import Estimate, Prepared, estimate
+from withhold.release.run import DEFAULTS, Materials, ProtectReport, run
 from withhold.release.scan import enumerate_some
 from withhold.release.settings import ProtectSettings
-
-FREE = ("splits", "skip_unreadable", "lossless", "batch_size")
-"""Settings of `protect` that a protector leaves to the run."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,17 +24,19 @@ class ProtectorCrafter:
 
     Attributes:
         classes: Of the dataset; each is one of the protector's.
+        steps: In place of the speed's own, for an estimate of the time.
     """
 
     protector: Protector
     speed: SpeedName
     classes: Sequence[str]
+    steps: int | None = None
 
     def __call__(self, pictures: Sequence[Picture], shown: Sequence[Shown], seed: int) -> Crafted:  # noqa: ARG002
         """Craft each picture by itself; the losses are those of the pictures as they are released."""
         known = self.protector.classes
         labels = [known.index(self.classes[show]) for show in shown if isinstance(show, int)]
-        deltas = self.protector.craft(pictures, labels, self.speed)
+        deltas = self.protector.craft(pictures, labels, self.speed, steps=self.steps)
         released = [
             picture.perturbed(delta, self.protector.bound) for picture, delta in zip(pictures, deltas, strict=True)
         ]
@@ -46,40 +47,81 @@ def protect_with(
     source: Path,
     destination: Path,
     protector: Protector,
-    settings: ProtectSettings | None = None,
+    settings: ProtectSettings = DEFAULTS,
     *,
-    speed: SpeedName = "full",
+    speed: SpeedName = DEFAULT_SPEED,
     reporter: Reporter = SILENT,
 ) -> ProtectReport:
     """Protect a dataset with a protector; see `withhold.release.run.protect`.
 
     Args:
-        settings: Of these only what says which images are released, and in which format; the protector has the rest.
+        settings: Says which images are released, and in which format; the protector has the rest.
 
     Raises:
-        InvalidInput: The dataset has a class that the protector does not know; and as `protect` raises.
+        InvalidInput: A setting is one that the protector fixes, or the dataset has a class that it does not know; and
+            as `protect` raises.
         RunStopped: As `protect` raises.
     """
-
-    def check(dataset: Dataset) -> None:
-        unknown = [name for name in dataset.classes if name not in protector.classes]
-        if unknown:
-            msg = (
-                f"the protector knows {len(protector.classes)} classes, and not {enumerate_some(unknown, 5)}; prepare "
-                "one from images of all classes."
-            )
-            raise InvalidInput(msg)
 
     def make(materials: Materials) -> ProtectorCrafter:
         return ProtectorCrafter(protector, speed, materials.dataset.classes)
 
     known = f"{protector.fingerprint}/{speed}"
-    return run(source, destination, settings_with(protector, settings), make, reporter, fingerprint=known, check=check)
+    combined, check = settings_with(protector, settings), partial(check_classes, protector)
+    return run(source, destination, combined, make, reporter, fingerprint=known, check=check)
 
 
-def settings_with(protector: Protector, settings: ProtectSettings | None) -> ProtectSettings:
-    """Combine the settings that a protector was prepared with, and those that it leaves to a run."""
+def dry_run_with(
+    source: Path,
+    destination: Path,
+    protector: Protector,
+    settings: ProtectSettings = DEFAULTS,
+    *,
+    speed: SpeedName = DEFAULT_SPEED,
+    reporter: Reporter = SILENT,
+) -> Estimate:
+    """Plan what `protect_with` would do, and estimate its time and disk space; see `withhold.release.dry_run.dry_run`.
+
+    Raises:
+        InvalidInput: What `protect_with` would refuse.
+        RunStopped: The release would not fit on the disk.
+    """
+    steps = protector.document.speeds[speed].steps
+
+    def prepare(materials: Materials) -> Prepared:
+        crafter = ProtectorCrafter(protector, speed, materials.dataset.classes)
+        return Prepared(lambda count: replace(crafter, steps=count) if steps else crafter, None)
+
+    # Without steps an image takes as long as the probe's first call; with one step that is all that counts.
+    combined = settings_with(protector, settings).model_copy(update={"steps": max(1, steps)})
+    return estimate(source, destination, combined, prepare, reporter, check=partial(check_classes, protector))
+
+
+def check_classes(protector: Protector, dataset: Dataset) -> None:
+    """Refuse a dataset with a class that the protector does not know.
+
+    Raises:
+        InvalidInput: Names such classes.
+    """
+    unknown = [name for name in dataset.classes if name not in protector.classes]
+    if unknown:
+        msg = (
+            f"the protector knows {len(protector.classes)} classes, and not {enumerate_some(unknown, 5)}; prepare "
+            "one from images of all classes."
+        )
+        raise InvalidInput(msg)
+
+
+def settings_with(protector: Protector, settings: ProtectSettings) -> ProtectSettings:
+    """Combine the settings that a protector was prepared with, and those that it leaves to a run.
+
+    Images are released in the protector's lossless format unless the run chooses one.
+
+    Raises:
+        InvalidInput: A setting is one that the protector fixes.
+    """
+    check_free(settings)
     document = protector.document
-    own = document.settings.model_dump(include=set(ProtectSettings.model_fields), exclude={"device"})
-    free = (settings or document.settings).model_dump(include=set(FREE))
-    return ProtectSettings.model_validate({**own, **free, "device": document.device})
+    own = document.settings.model_dump(include=set(ProtectSettings.model_fields), exclude={*FREE} - {"lossless"})
+    chosen = settings.model_dump(include=settings.model_fields_set)
+    return ProtectSettings.model_validate({**own, **chosen, "device": protector.device})

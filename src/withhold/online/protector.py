@@ -1,6 +1,5 @@
 """One image at a time: what a platform calls in its upload path."""
 
-import difflib
 import hashlib
 import hmac
 import threading
@@ -17,8 +16,9 @@ from withhold.data.quality import psnr
 from withhold.errors import InvalidInput, RunStopped
 from withhold.online.folder import Document
 from withhold.online.image import Accepted, Given, read, shape_and_levels
+from withhold.online.labels import index_of
 from withhold.online.lanes import LaneCrafter, Task
-from withhold.online.settings import SPEEDS, SpeedName
+from withhold.online.settings import DEFAULT_SPEED, SPEEDS, SpeedName
 from withhold.progress import SILENT, Reporter
 from withhold.release.environment import Environment, reproducing
 
@@ -75,7 +75,6 @@ class Protector:
         self.differences = tuple(differences)
         self._key = key
         self._crafter = crafter
-        self._labels = {name: index for index, name in enumerate(document.classes)}
         self._lock = threading.Lock()
 
     @classmethod
@@ -108,11 +107,16 @@ class Protector:
         return self.document.fingerprint
 
     @property
+    def device(self) -> str:
+        """Type of the device that it computes on: `cpu`, `cuda` or `mps`."""
+        return self._crafter.crafter.device.type
+
+    @property
     def bound(self) -> int:
         """Largest change of a channel, in levels of 8 bit."""
         return levels(self.document.settings.eps)
 
-    def protect(self, image: Given, label: str | int | None = None, *, speed: SpeedName = "full") -> Released:
+    def protect(self, image: Given, label: str | int | None = None, *, speed: SpeedName = DEFAULT_SPEED) -> Released:
         """Protect an image.
 
         Args:
@@ -128,7 +132,11 @@ class Protector:
         return self.protect_accepted([self.accept(image, label)], speed=speed)[0]
 
     def protect_many(
-        self, images: Sequence[Given], labels: Sequence[str | int | None] | None = None, *, speed: SpeedName = "full"
+        self,
+        images: Sequence[Given],
+        labels: Sequence[str | int | None] | None = None,
+        *,
+        speed: SpeedName = DEFAULT_SPEED,
     ) -> list[Released]:
         """Protect images; each comes out as `protect` would give it.
 
@@ -151,11 +159,11 @@ class Protector:
 
     def accept(self, image: Given, label: str | int | None = None) -> Accepted:
         """Decode an image and check its label, so that nothing about it is refused later; see `protect`."""
-        index = None if label is None else self._index(label)
+        index = None if label is None else index_of(label, self.classes)
         picture, digest = read(image)
         return Accepted(picture, index, digest)
 
-    def protect_accepted(self, images: Sequence[Accepted], *, speed: SpeedName = "full") -> list[Released]:
+    def protect_accepted(self, images: Sequence[Accepted], *, speed: SpeedName = DEFAULT_SPEED) -> list[Released]:
         """Protect images that `accept` gave.
 
         Raises:
@@ -189,14 +197,23 @@ class Protector:
             for image, label, (content, media_type, picture) in zip(images, labels, files, strict=True)
         ]
 
-    def craft(self, pictures: Sequence[Picture], labels: Sequence[int], speed: SpeedName) -> list[np.ndarray]:
-        """Return the perturbation of each picture, (c, h, w), as a fraction of the pixel range, before rounding."""
+    def craft(
+        self, pictures: Sequence[Picture], labels: Sequence[int], speed: SpeedName, *, steps: int | None = None
+    ) -> list[np.ndarray]:
+        """Return the perturbation of each picture, (c, h, w), as a fraction of the pixel range, before rounding.
+
+        Args:
+            steps: In place of the speed's own, for an estimate of the time.
+        """
         tasks = [
             Task(picture, label, self._seed(picture, label, speed))
             for picture, label in zip(pictures, labels, strict=True)
         ]
+        chosen = self.document.speeds[speed]
+        if steps is not None:
+            chosen = chosen.model_copy(update={"steps": steps})
         with self._computing():
-            return self._crafter.perturbations(tasks, self.document.speeds[speed])
+            return self._crafter.perturbations(tasks, chosen)
 
     def recognise(self, pictures: Sequence[Picture]) -> list[int]:
         """Return the class index that the surrogate takes each picture for."""
@@ -211,24 +228,9 @@ class Protector:
     @contextmanager
     def _computing(self) -> Iterator[None]:
         """Be the only thread that crafts, with as many threads to an operation as when the protector was prepared."""
-        document, device = self.document, self._crafter.crafter.device.type
-        with self._lock, reproducing(Environment(document.torch, device, document.threads)):
+        document = self.document
+        with self._lock, reproducing(Environment(document.torch, self.device, document.threads)):
             yield
-
-    def _index(self, label: str | int) -> int:
-        """Find a label's index.
-
-        Raises:
-            InvalidInput: There is no such class.
-        """
-        if isinstance(label, str) and label in self._labels:
-            return self._labels[label]
-        if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(self.classes):
-            return label
-        near = difflib.get_close_matches(str(label), self.classes, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"the first is {self.classes[0]!r}."
-        msg = f"unknown label {label!r}: the protector knows {len(self.classes)} classes by name or index; {hint}"
-        raise InvalidInput(msg)
 
     def _seed(self, picture: Picture, label: int, speed: SpeedName) -> int:
         """Derive the seed of an image's draws: nobody without the key can repeat them, and with it anybody can."""

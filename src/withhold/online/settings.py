@@ -5,10 +5,15 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from withhold.errors import InvalidInput
 from withhold.release.settings import ProtectSettings
 
 SpeedName = Literal["full", "quick", "instant"]
 SPEEDS: tuple[SpeedName, ...] = get_args(SpeedName)
+DEFAULT_SPEED: SpeedName = "full"
+
+FREE = ("splits", "skip_unreadable", "lossless", "batch_size", "device")
+"""Settings of `protect` that a protector leaves to the run."""
 
 
 class Speed(BaseModel):
@@ -78,3 +83,18 @@ class OnlineSettings(ProtectSettings):
             "quick": Speed(start="generator", steps=self.quick_steps, step_size=self.quick_step_size),
             "instant": Speed(start="generator", steps=self.instant_steps, step_size=self.quick_step_size),
         }
+
+
+def check_free(settings: ProtectSettings) -> None:
+    """Refuse settings of a run that a protector fixes.
+
+    Raises:
+        InvalidInput: Names those that were given, whatever their values.
+    """
+    fixed = [name for name in ProtectSettings.model_fields if name in settings.model_fields_set and name not in FREE]
+    if fixed:
+        msg = (
+            f"a protector fixes {', '.join(fixed)}: leave that out, or prepare another protector with it. A run "
+            f"chooses {', '.join(FREE)}."
+        )
+        raise InvalidInput(msg)

@@ -96,12 +96,16 @@ class Browser:
 
     def show(self, page: Path, width: int, height: int = 900, *, dark: bool = False) -> None:
         """Load a file at a size, as a phone where it is narrow."""
+        self.open(page.as_uri(), width, height, dark=dark)
+
+    def open(self, address: str, width: int, height: int = 900, *, dark: bool = False) -> None:
+        """Load an address at a size."""
         phone = width < 600
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
         self.events.clear()
-        self.send("Page.navigate", url=page.as_uri())
+        self.send("Page.navigate", url=address)
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._receive())
 

@@ -1,0 +1,1 @@
+"""In the order of their revisions; see `withhold.online.ledger.migrating`."""

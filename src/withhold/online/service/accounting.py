@@ -1,0 +1,83 @@
+"""The ledger as the service uses it: in threads, so that a slow database keeps no other request waiting."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from withhold.online.ledger import Client, Entry, Ledger, Reservation, Usage, Wanted
+from withhold.online.protector import Released
+from withhold.online.service.crafting import About
+from withhold.online.service.uploads import Upload
+from withhold.online.settings import SpeedName
+
+THREADS = 8
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+class Accounting:
+    """Calls the ledger; what it raises is raised here. Used from one event loop."""
+
+    def __init__(self, ledger: Ledger, about: About) -> None:
+        self._ledger, self._about = ledger, about
+        self._threads = ThreadPoolExecutor(THREADS, "withhold-ledger")
+
+    async def call(
+        self, function: Callable[Parameters, Result], *args: Parameters.args, **options: Parameters.kwargs
+    ) -> Result:
+        """Call a function in a thread; the call goes on if whoever waits for it is cancelled."""
+        loop = asyncio.get_running_loop()
+        return await asyncio.shield(loop.run_in_executor(self._threads, lambda: function(*args, **options)))
+
+    async def ping(self) -> None:
+        """Return if the ledger answers."""
+        await self.call(self._ledger.ping)
+
+    async def client_of(self, token: str) -> Client | None:
+        """Find the client that has a token."""
+        return await self.call(self._ledger.client_of, token)
+
+    async def usage(self, client: Client) -> Usage:
+        """Say what a client has had of this protector."""
+        return await self.call(self._ledger.usage, client, self._about.fingerprint)
+
+    async def reserve(
+        self,
+        client: Client,
+        uploads: Sequence[Upload],
+        speed: SpeedName,
+        *,
+        key: str | None,
+        hours: float | None = None,
+    ) -> Reservation:
+        """Reserve images; see `Ledger.reserve`."""
+        wanted = [Wanted(upload.sha256, upload.label, speed) for upload in uploads]
+        protector = self._about.fingerprint
+        return await self.call(
+            self._ledger.reserve, client, wanted, idempotency_key=key, protector=protector, hours=hours
+        )
+
+    async def record(self, reservation: Reservation, released: Sequence[Released]) -> None:
+        """Record images that are about to be handed over; no pair gets out that is not in the ledger."""
+        entries = [
+            Entry(
+                sha256_before=each.sha256_before,
+                sha256_after=each.sha256_after,
+                label=each.label,
+                label_was_given=each.label_was_given,
+                speed=each.speed,
+                eps=self._about.bound,
+                largest_change=each.largest_change,
+            )
+            for each in released
+        ]
+        await self.call(self._ledger.record, reservation, entries)
+
+    async def release(self, reservation: Reservation) -> None:
+        """Give back what was reserved and not recorded."""
+        await self.call(self._ledger.release, reservation)
+
+    async def close(self) -> None:
+        """Begin no further call, and wait for those that were begun."""
+        await asyncio.to_thread(self._threads.shutdown)

@@ -1,0 +1,88 @@
+"""Around every request: its number, its log line, its metrics, and an answer when the service itself fails."""
+
+import time
+import uuid
+from http import HTTPStatus
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from withhold.online.service.problems import problem_of
+from withhold.online.service.service import Service
+
+CLIENT_CLOSED = 499
+"""What the log says where the client did not wait for an answer."""
+
+UNKNOWN_ROUTE = "(none)"
+
+
+class Observing:
+    """Middleware that no exception passes.
+
+    Args:
+        service: Whose log and metrics are used.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(receive, send)
+        scope.setdefault("state", {})
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except ClientDisconnect:
+            exchange.status = CLIENT_CLOSED
+        except Exception as error:
+            problem = problem_of(error)
+            self._service.log.failure(problem, error, request=exchange.id)
+            self._service.metrics.rejections.labels(problem.reason).inc()
+            if exchange.status is None:
+                await problem.response()(scope, exchange.receive, exchange.send)
+        finally:
+            self._note(Request(scope), exchange)
+
+    def _note(self, request: Request, exchange: "_Exchange") -> None:
+        route = getattr(request.scope.get("route"), "path", UNKNOWN_ROUTE)
+        status = exchange.status or CLIENT_CLOSED
+        self._service.metrics.requests.labels(route, str(int(status))).inc()
+        self._service.log.event(
+            "request",
+            request=exchange.id,
+            client=getattr(request.state, "client", None),
+            method=request.method,
+            route=route,
+            status=int(status),
+            reason=getattr(request.state, "reason", None),
+            seconds=round(time.perf_counter() - exchange.began, 4),
+            images=getattr(request.state, "images", None),
+            bytes_in=exchange.received,
+            bytes_out=exchange.sent,
+        )
+
+
+class _Exchange:
+    """A request and its answer, as they pass by."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        self.id = uuid.uuid4().hex
+        self.began = time.perf_counter()
+        self.status: int | HTTPStatus | None = None
+        self.received = self.sent = 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.received += len(message.get("body", b""))
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", []), (b"request-id", self.id.encode())]
+        self.sent += len(message.get("body", b""))
+        await self._send(message)

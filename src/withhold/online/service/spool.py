@@ -1,0 +1,124 @@
+"""Files of jobs on disk: encrypted, readable by their owner alone, and there after the process was killed."""
+
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from filelock import FileLock, Timeout
+
+from withhold.data.atomic import sync_folder, write_atomic
+from withhold.errors import InvalidInput, WithholdError
+
+NONCE = 12
+LOCK = "lock"
+DELETED = ".deleted"
+
+
+class Unreadable(WithholdError):
+    """A file of a job is missing, was changed, or was written under another protector's key."""
+
+
+class Spool:
+    """Named files of jobs. Several threads may use it; `open` lets in one process.
+
+    The key is derived from the protector's (HKDF, RFC 5869), so nothing else needs to be kept. Each file is sealed
+    with AES-256-GCM together with its job and name, so that none can stand in for another.
+    """
+
+    def __init__(self, folder: Path, secret: bytes, lock: FileLock) -> None:
+        self._folder, self._lock = folder, lock
+        key = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"withhold/spool/1").derive(secret)
+        self._cipher = AESGCM(key)
+
+    @classmethod
+    def open(cls, folder: Path, secret: bytes) -> "Spool":
+        """Open a folder for one process; it is made if it is not there.
+
+        Args:
+            secret: The protector's key.
+
+        Raises:
+            InvalidInput: It cannot be written, or another process has it.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
+            lock = FileLock(folder / LOCK, mode=0o600)
+            lock.acquire(timeout=0)
+        except Timeout:
+            msg = f"the spool {folder} is used by another service; stop that one, or give this one its own with --spool"
+            raise InvalidInput(msg) from None
+        except OSError as error:
+            msg = f"the spool {folder} cannot be used: {error.strerror}; give another folder with --spool"
+            raise InvalidInput(msg) from error
+        for doomed in folder.glob(f"*{DELETED}"):
+            shutil.rmtree(doomed, ignore_errors=True)
+        return cls(folder, secret, lock)
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        self._lock.release()
+
+    def jobs(self) -> Iterator[str]:
+        """Name the jobs that have files."""
+        return (each.name for each in self._folder.iterdir() if each.is_dir() and each.suffix != DELETED)
+
+    def write(self, job: str, name: str, content: bytes) -> None:
+        """Write a file durably; when this returns, it survives a kill and a crash.
+
+        Raises:
+            RunStopped: The disk is full.
+        """
+        place = self._folder / job
+        if not place.is_dir():
+            place.mkdir(mode=0o700)
+            sync_folder(self._folder)
+        nonce = secrets.token_bytes(NONCE)
+        write_atomic(place / name, nonce + self._cipher.encrypt(nonce, content, _bound_to(job, name)))
+
+    def read(self, job: str, name: str) -> bytes:
+        """Read a file.
+
+        Raises:
+            Unreadable: It is not there, or not as it was written.
+        """
+        try:
+            sealed = (self._folder / job / name).read_bytes()
+            return self._cipher.decrypt(sealed[:NONCE], sealed[NONCE:], _bound_to(job, name))
+        except (OSError, InvalidTag, ValueError) as error:
+            msg = f"{name} of job {job} cannot be read back"
+            raise Unreadable(msg) from error
+
+    def has(self, job: str, name: str) -> bool:
+        """Say whether there is such a file."""
+        return (self._folder / job / name).is_file()
+
+    def remove(self, job: str, name: str) -> None:
+        """Delete a file, if it is there."""
+        (self._folder / job / name).unlink(missing_ok=True)
+
+    def delete(self, job: str) -> None:
+        """Delete all files of a job, if there are any."""
+        doomed = self._folder / f"{job}{DELETED}"
+        try:
+            (self._folder / job).rename(doomed)  # what is half deleted must not look like a job
+        except FileNotFoundError:
+            return
+        shutil.rmtree(doomed, ignore_errors=True)
+
+    def age(self, job: str, name: str) -> float | None:
+        """Return the seconds since a file was written; None if there is none."""
+        try:
+            return time.time() - (self._folder / job / name).stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+
+def _bound_to(job: str, name: str) -> bytes:
+    return f"{job}/{name}".encode()

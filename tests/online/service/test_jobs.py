@@ -1,0 +1,290 @@
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.online.service.fakes import FakeCrafting, Running, png, released, running
+from tests.online.service.test_protect import detail, opened
+
+from withhold.errors import RunStopped
+from withhold.online.ledger import LedgerUnavailable
+from withhold.online.protector import Protector
+from withhold.online.service import jobs
+from withhold.online.service.spool import Spool
+
+pytestmark = pytest.mark.anyio
+CONTENTS = [png(1), png(2), png(3)]
+
+
+async def accepted(service: Running, contents: list[bytes], labels: list[str] | None = None, **options: Any) -> str:  # noqa: ANN401
+    response = await service.send_many("/v1/jobs", contents, labels, **options)
+    assert response.status_code == 202
+    job = str(response.json()["id"])
+    assert response.headers["location"] == f"/v1/jobs/{job}"
+    return job
+
+
+async def usage(service: Running) -> dict[str, Any]:
+    return dict((await service.http.get("/v1/usage", headers=service.headers())).json())
+
+
+def stored(service: Running, ending: str = "") -> list[str]:
+    return sorted(path.name for path in service.spool.glob(f"*/*{ending}"))
+
+
+async def emptied(service: Running) -> None:
+    """Wait until no job has a file."""
+    async with asyncio.timeout(30):
+        while stored(service):
+            await asyncio.sleep(0.001)
+
+
+async def test_a_job_is_accepted_polled_fetched_and_deleted(tmp_path: Path, protector: Protector) -> None:
+    async with running(tmp_path, crafting=protector, speed="instant") as service:
+        job = await accepted(service, CONTENTS, ["dog", "", "2"])
+        report = await service.finished(job)
+        assert (report["state"], report["images"], report["done"], report["problem"]) == ("done", 3, 3, None)
+        place = f"/v1/jobs/{job}/released"
+        responses = [await service.http.get(place, headers=service.headers()) for _ in range(2)]
+        many = await service.send_many("/v1/protect/many", CONTENTS, ["dog", "", "2"])
+        assert responses[0].content == responses[1].content == many.content
+        files, _ = opened(responses[0])
+        labels = ("dog", None, "owl")
+        expected = [
+            protector.protect(content, label, speed="instant").content
+            for content, label in zip(CONTENTS, labels, strict=True)
+        ]
+        assert [files[f"{number}.png"] for number in (1, 2, 3)] == expected
+        assert stored(service, ".original") == []
+        assert (await service.http.delete(f"/v1/jobs/{job}", headers=service.headers())).status_code == 204
+        assert stored(service) == []
+        detail(await service.http.get(place, headers=service.headers()), 410, "no-results")
+    assert service.logged("job")[0]["state"] == "done"
+
+
+async def test_until_it_is_done_there_is_nothing_to_fetch_and_nobody_else_sees_it(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        service.crafting.gate.clear()
+        job = await accepted(service, CONTENTS)
+        await service.crafting.has_begun(1)
+        place = f"/v1/jobs/{job}"
+        said = detail(await service.http.get(f"{place}/released", headers=service.headers()), 409, "job-unfinished")
+        assert "0 of 3 images" in said
+        assert "withhold_jobs_unfinished 1.0" in (await service.http.get("/metrics")).text
+        other = service.headers(service.ledger.add_client("other"))
+        for method, path in (("GET", place), ("GET", f"{place}/released"), ("DELETE", place), ("GET", "/v1/jobs/x")):
+            detail(await service.http.request(method, path, headers=other), 404, "no-such-job")
+        service.crafting.gate.set()
+        assert (await service.finished(job))["state"] == "done"
+
+
+async def test_a_cancelled_job_is_not_crafted_and_gives_back_what_it_reserved(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        service.crafting.gate.clear()
+        job = await accepted(service, CONTENTS)
+        await service.crafting.has_begun(1)
+        assert (await usage(service))["images_today"] == 3
+        assert (await service.http.delete(f"/v1/jobs/{job}", headers=service.headers())).status_code == 204
+        assert service.crafting.cancelled == [png(1)]
+        assert stored(service) == []
+        assert (await usage(service))["images_today"] == 0
+        assert (await service.finished(job))["state"] == "cancelled"
+        place = f"/v1/jobs/{job}/released"
+        detail(await service.http.get(place, headers=service.headers()), 410, "no-results")
+    async with running(tmp_path) as service:
+        assert (await service.finished(job))["state"] == "cancelled"
+        assert service.crafting.begun == []
+
+
+async def test_what_is_wrong_with_an_image_stands_in_its_place(tmp_path: Path) -> None:
+    crafting = FakeCrafting()
+    crafting.errors[png(2)] = RuntimeError("secret")
+    async with running(tmp_path, crafting=crafting) as service:
+        job = await accepted(service, [png(1), b"text", png(2)], ["dog", "", ""])
+        assert (await service.finished(job))["done"] == 3
+        response = await service.http.get(f"/v1/jobs/{job}/released", headers=service.headers())
+        files, images = opened(response)
+        assert files == {"1.png": released(png(1), "dog", "full").content}
+        problems = [image["problem"]["type"] for image in images if "problem" in image]  # type: ignore[index]
+        assert problems == ["urn:withhold:unknown-kind", "urn:withhold:internal-error"]
+        assert (await usage(service))["images_today"] == 1
+        detail(await service.send_many("/v1/jobs", [b"text"]), 415, "unknown-kind")
+
+
+async def test_the_same_key_is_the_same_job(tmp_path: Path) -> None:
+    async with running(tmp_path, images_per_day=3) as service:
+        first, second = [await accepted(service, CONTENTS, key="k") for _ in range(2)]
+        assert first == second
+        detail(await service.send_many("/v1/jobs", [png(4)], key="k"), 409, "idempotency-conflict")
+        await service.finished(first)
+        assert await accepted(service, CONTENTS, key="k") == first
+        assert service.crafting.begun == CONTENTS
+        assert (await usage(service))["images_today"] == 3
+
+
+async def test_a_job_counts_before_it_is_done(tmp_path: Path) -> None:
+    async with running(tmp_path, images_per_day=3) as service:
+        service.crafting.gate.clear()
+        await accepted(service, CONTENTS)
+        detail(await service.protect(png(4)), 429, "quota")
+        detail(await service.send_many("/v1/jobs", [png(4)]), 429, "quota")
+        service.crafting.gate.set()
+
+
+async def test_the_next_process_goes_on_where_this_one_ended(tmp_path: Path) -> None:
+    async with running(tmp_path, images_per_day=3) as service:
+        job = await accepted(service, CONTENTS, ["dog", "cat", ""], key="k")
+        async with asyncio.timeout(30):
+            while stored(service, ".result") == []:  # the first is done, then the gate closes
+                service.crafting.gate.clear()
+                await service.crafting.has_begun(1)
+                service.crafting.gate.set()
+                await asyncio.sleep(0.001)
+        service.crafting.gate.clear()
+    finished = len(stored(service, ".result"))
+    async with running(tmp_path) as service:
+        assert (await service.finished(job))["state"] == "done"
+        assert len(service.crafting.begun) == 3 - finished
+        files, _ = opened(await service.http.get(f"/v1/jobs/{job}/released", headers=service.headers()))
+        assert files == {
+            f"{number}.png": released(content, label, "full").content
+            for number, content, label in zip((1, 2, 3), CONTENTS, ("dog", "cat", None), strict=True)
+        }
+        assert await accepted(service, CONTENTS, ["dog", "cat", ""], key="k") == job
+        assert (await usage(service))["images_today"] == 3
+        assert len(list(service.ledger.entries())) == 3
+
+
+async def test_results_outlast_the_process(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        job = await accepted(service, CONTENTS)
+        await service.finished(job)
+        before = await service.http.get(f"/v1/jobs/{job}/released", headers=service.headers())
+    async with running(tmp_path) as service:
+        after = await service.http.get(f"/v1/jobs/{job}/released", headers=service.headers())
+        assert before.content == after.content
+        assert service.crafting.begun == []
+
+
+async def test_a_kill_between_result_and_deletion_does_not_craft_again(tmp_path: Path) -> None:
+    """The state that such a kill leaves is made by hand: job, original and result are all there."""
+    async with running(tmp_path) as service:
+        service.crafting.gate.clear()
+        job = await accepted(service, [png(1)])
+        await service.crafting.has_begun(1)
+        originals = {path: path.read_bytes() for path in service.spool.glob("*/*")}
+        service.crafting.gate.set()
+        await service.finished(job)
+        (result,) = service.spool.glob("*/*.result")
+        originals[result] = result.read_bytes()
+    for path in result.parent.iterdir():
+        path.unlink()
+    for path, content in originals.items():
+        path.write_bytes(content)
+    async with running(tmp_path) as service:
+        (service.spool / job / "end").unlink(missing_ok=True)
+        report = await service.finished(job)
+        assert report["state"] == "done"
+        assert service.crafting.begun == []
+
+
+async def test_files_of_a_job_that_was_never_answered_are_deleted(tmp_path: Path) -> None:
+    (tmp_path / "spool" / "0123").mkdir(parents=True)
+    (tmp_path / "spool" / "0123" / "1.original").write_bytes(b"x")
+    async with running(tmp_path) as service:
+        await emptied(service)
+
+
+def failing(times: int, work: Callable[..., Any], error: Exception) -> Callable[..., Any]:
+    """Let the first calls of a function fail."""
+    left = iter(range(times))
+
+    def call(*args: Any, **options: Any) -> Any:  # noqa: ANN401
+        if next(left, None) is not None:
+            raise error
+        return work(*args, **options)
+
+    return call
+
+
+async def test_a_job_waits_for_a_ledger_that_is_away_and_for_space_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "FIRST_PAUSE", 0.0)
+    async with running(tmp_path) as service:
+        service.crafting.gate.clear()
+        job = await accepted(service, CONTENTS)
+        await service.crafting.has_begun(1)
+        away, full = LedgerUnavailable("away"), RunStopped("no space left on the disk")
+        for target, name, error in (
+            (service.ledger, "record", away),
+            (service.ledger.jobs, "update", away),
+            (Spool, "write", full),
+        ):
+            monkeypatch.setattr(target, name, failing(3, getattr(target, name), error))
+        service.crafting.gate.set()
+        assert (await service.finished(job))["state"] == "done"
+        assert len(list(service.ledger.entries())) == 3
+    assert {line["error"] for line in service.logged("job-waits")} == {"LedgerUnavailable", "RunStopped"}
+
+
+async def test_a_job_that_finds_no_space_is_not_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(tmp_path, images_per_day=3) as service:
+        with monkeypatch.context() as patch:
+            patch.setattr(Spool, "write", failing(1, Spool.write, RunStopped("no space left on the disk")))
+            detail(await service.send_many("/v1/jobs", CONTENTS), 507, "disk-full")
+        assert stored(service) == []
+        assert (await service.finished(await accepted(service, CONTENTS)))["state"] == "done"
+
+
+async def test_only_so_many_jobs_wait(tmp_path: Path) -> None:
+    async with running(tmp_path, max_jobs=1) as service:
+        service.crafting.gate.clear()
+        job = await accepted(service, [png(1)])
+        response = await service.send_many("/v1/jobs", [png(2)])
+        detail(response, 429, "jobs-full")
+        assert response.headers["retry-after"] == "60"
+        service.crafting.gate.set()
+        await service.finished(job)
+        await accepted(service, [png(2)])
+
+
+async def test_a_job_whose_files_cannot_be_read_back_fails_with_a_sentence(tmp_path: Path) -> None:
+    async with running(tmp_path, images_per_day=1) as service:
+        service.crafting.gate.clear()
+        job = await accepted(service, [png(1)])
+        await service.crafting.has_begun(1)
+    for path in (tmp_path / "spool").glob("*/*.original"):
+        path.write_bytes(b"damaged by something else")
+    async with running(tmp_path) as service:
+        report = await service.finished(job)
+        assert report["state"] == "failed"
+        assert report["problem"] == "The images of this job cannot be read back. Send them again."
+        await emptied(service)
+        assert (await usage(service))["images_today"] == 0
+
+
+async def test_results_that_are_too_old_are_deleted(tmp_path: Path) -> None:
+    async with running(tmp_path, job_hours=24) as service:
+        old, new = [await accepted(service, [png(seed)]) for seed in (1, 2)]
+        for job in (old, new):
+            await service.finished(job)
+        then = time.time() - 25 * 3600
+        os.utime(service.spool / old / "end", (then, then))
+        await service.service.jobs.expire()
+        for job, status in ((old, 410), (new, 200)):
+            response = await service.http.get(f"/v1/jobs/{job}/released", headers=service.headers())
+            assert response.status_code == status
+        assert not (service.spool / old).exists()
+
+
+async def test_single_images_are_not_kept_back_by_jobs(tmp_path: Path, protector: Protector) -> None:
+    async with running(tmp_path, crafting=protector, speed="instant", max_queue=4) as service:
+        job = await accepted(service, [png(seed) for seed in range(20)])
+        assert (await service.protect(png(99))).status_code == 200
+        report = (await service.http.get(f"/v1/jobs/{job}", headers=service.headers())).json()
+        assert report["done"] < 20
+        assert (await service.finished(job))["done"] == 20
