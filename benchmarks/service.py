@@ -89,7 +89,7 @@ def memory_of(pid: int) -> Iterator[list[float]]:
 
 def batches(url: str) -> tuple[float, float]:
     """Read how many batches there were, and how many images in them."""
-    with urllib.request.urlopen(f"{url}/metrics") as answer:  # noqa: S310
+    with urllib.request.urlopen(f"{url}/metrics") as answer:
         text = answer.read().decode()
     count, total = (re.search(rf"^withhold_batch_images_{what} (\S+)", text, re.M) for what in ("count", "sum"))
     assert count is not None

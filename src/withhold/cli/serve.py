@@ -45,6 +45,8 @@ def serve(
 
     withhold serve protector/ --port 8080
 
+    withhold serve protector/ --port 8080 --engine ray --replicas 4 --address auto
+
     curl -F image=@me.png -F label=cat -H "Authorization: Bearer TOKEN" localhost:8080/v1/protect -o released.png
     """
     settings = read_settings(ServiceSettings, "serve", config, given)
@@ -52,11 +54,18 @@ def serve(
         _require(module)
     from withhold.online.service import server  # noqa: PLC0415 - torch and the web framework stay away from --help
 
-    server.serve(server.Places(protector, ledger, spool, device, allow_differences), settings)
+    places = server.Places(protector, ledger, spool, device, allow_differences)
+    if settings.engine == "process":
+        server.serve(places, settings)
+        return
+    _require("ray", extra="cluster")
+    from withhold.online.service import replicas  # noqa: PLC0415 - Ray is for those who ask for it
+
+    replicas.serve_replicas(places, settings)
 
 
-def _require(module: str) -> None:
-    """Import a module of the extra.
+def _require(module: str, extra: str = "serve") -> None:
+    """Import a module of an extra.
 
     Raises:
         InvalidInput: It is not installed.
@@ -64,5 +73,8 @@ def _require(module: str) -> None:
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
-        msg = f"the service needs {error.name}, which is not installed; install it with `pip install 'withhold[serve]'`"
+        msg = (
+            f"the service needs {error.name}, which is not installed; install it with "
+            f"`pip install 'withhold[{extra}]'`"
+        )
         raise InvalidInput(msg) from None

@@ -84,6 +84,10 @@ class Serving:
         """Go on."""
         self._gate.unlink(missing_ok=True)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def send(self, sent: signal.Signals) -> None:
         self._process.send_signal(sent)
 

@@ -7,7 +7,7 @@ import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -56,6 +56,11 @@ class Places:
     device: str | None = None
     allow_differences: bool = False
 
+    def absolute(self) -> "Places":
+        """Give the same for a process in another folder."""
+        spool = None if self.spool is None else self.spool.absolute()
+        return replace(self, protector=self.protector.absolute(), spool=spool)
+
 
 def serve(places: Places, settings: ServiceSettings) -> None:
     """Serve until a signal ends it.
@@ -88,8 +93,8 @@ def application(places: Places, settings: ServiceSettings, log: Log) -> Iterator
             protector = Protector.load(
                 folder, device=places.device, allow_differences=places.allow_differences, reporter=Notes(log)
             )
-            _warm_up(protector)
-            _say_who_may_come(ledger, places, log)
+            warm_up(protector)
+            say_who_may_come(ledger, places, log)
             crafting = LocalCrafting(protector, settings, metrics.batches.observe)
             yield create_app(crafting, ledger, settings, spool, metrics=metrics, log=log)
         finally:
@@ -174,14 +179,15 @@ class Server(uvicorn.Server):
             self.should_exit = True
 
 
-def _warm_up(protector: Protector) -> None:
+def warm_up(protector: Protector) -> None:
     """Craft once, so that the first client need not wait for what PyTorch loads when it first computes."""
     side = protector.document.input_size
     grey = Picture(np.full((side, side, 3), 128, np.uint8))
     protector.craft([grey], protector.recognise([grey]), "quick", steps=1)
 
 
-def _say_who_may_come(ledger: Ledger, places: Places, log: Log) -> None:
+def say_who_may_come(ledger: Ledger, places: Places, log: Log) -> None:
+    """Note that there is no client yet, where that is so."""
     if any(client.revoked is None for client in ledger.clients()):
         return
     where = "--ledger URL" if places.ledger else f"--protector {places.protector}"  # a URL may hold a password

@@ -1,6 +1,8 @@
 """Every option of `withhold serve` and its default."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from withhold.online.settings import DEFAULT_SPEED, SpeedName
 
@@ -21,6 +23,13 @@ class ServiceSettings(BaseModel):
         "which should add TLS.",
     )
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 for any that is free.")
+    engine: Literal["process", "ray"] = Field(
+        "process", description="Craft in this process, or in replicas on a Ray cluster."
+    )
+    replicas: int = Field(1, ge=1, description="With Ray: processes that craft, each with a CPU or GPU of its own.")
+    address: str | None = Field(
+        None, description="With Ray: address of a cluster, or auto; one is started on this machine if absent."
+    )
     speed: SpeedName = Field(DEFAULT_SPEED, description="Speed of a request that names none.")
     max_batch: int | None = Field(
         None, ge=1, description="Most images that are crafted together; the protector's lanes if absent."
@@ -46,3 +55,10 @@ class ServiceSettings(BaseModel):
         30.0, ge=0, description="Seconds for what was accepted before the service stops; the rest is handed back."
     )
     job_hours: float = Field(24.0, gt=0, description="Hours for which the result of a job is kept.")
+
+    @model_validator(mode="after")
+    def _replicas_are_of_ray(self) -> "ServiceSettings":
+        if self.engine != "ray" and (self.replicas > 1 or self.address is not None):
+            msg = "replicas and address are for Ray: give --engine ray too, or leave them out"
+            raise ValueError(msg)
+        return self

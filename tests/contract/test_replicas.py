@@ -1,0 +1,117 @@
+"""The service on Ray Serve, with two replicas: the contract of a single process, also when a replica is lost."""
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.contract.test_same_bytes import WAYS, Setting, alone, photos
+from tests.online.protectors import tiny
+from tests.online.service.fakes import png
+from tests.online.service.serving import SECONDS, Serving, until
+
+from withhold.online.ledger import Ledger, default_url
+from withhold.online.protector import Protector
+from withhold.online.settings import SpeedName
+
+pytest.importorskip("ray")
+
+REPLICA = "ray::ServeReplica:withhold:crafting"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Setting, Serving]]:
+    root = tmp_path_factory.mktemp("replicas")
+    folder = tiny(root / "protector")
+    ledger = Ledger.open(default_url(folder))
+    token = ledger.add_client("me", pairs=None)
+    ledger.close()
+    with Serving(folder, "--engine", "ray", "--replicas", "2") as serving:
+        yield Setting(photos(root / "photos"), folder, Protector.load(folder), serving.url, token), serving
+        serving.send(signal.SIGTERM)
+        assert serving.ended() == 0
+
+
+@pytest.mark.parametrize(
+    ("way", "speed"), [("http", "full"), ("http", "instant"), ("http many", "quick"), ("http job", "quick")]
+)
+def test_replicas_give_the_same_bytes(
+    served: tuple[Setting, Serving], way: str, speed: SpeedName, tmp_path: Path
+) -> None:
+    setting, _ = served
+    assert WAYS[way](setting, speed, tmp_path) == alone(setting, speed, tmp_path)
+
+
+def test_what_one_process_refuses_replicas_refuse_in_the_same_words(served: tuple[Setting, Serving]) -> None:
+    setting, _ = served
+    damaged = httpx.post(
+        f"{setting.url}/v1/protect", files={"image": png()[:-30]}, headers=setting.authorization(), timeout=SECONDS
+    )
+    assert (damaged.status_code, damaged.json()["type"]) == (422, "urn:withhold:unreadable-image")
+    unknown = httpx.post(
+        f"{setting.url}/v1/protect",
+        files={"image": png()},
+        data={"label": "cow"},
+        headers=setting.authorization(),
+        timeout=SECONDS,
+    )
+    assert unknown.status_code == 422
+    assert "cow" in unknown.json()["detail"]
+
+
+def test_a_lost_replica_loses_no_image(served: tuple[Setting, Serving]) -> None:
+    setting, serving = served
+    files = [png(seed) for seed in range(100, 124)]
+
+    def post(file: bytes) -> httpx.Response:
+        return httpx.post(
+            f"{setting.url}/v1/protect",
+            files={"image": file},
+            data={"label": "dog", "speed": "quick"},
+            headers=setting.authorization(),
+            timeout=SECONDS,
+        )
+
+    before = replicas_of(serving.pid)
+    assert len(before) == 2
+    with ThreadPoolExecutor(4) as clients:
+        answers = {clients.submit(post, file): file for file in files}
+        next(as_completed(answers))  # some images are answered, others are in work, others wait
+        os.kill(before[0], signal.SIGKILL)
+        for answer in as_completed(answers):
+            assert answer.result().status_code == 200, answer.result().text
+            expected = setting.protector.protect(answers[answer], "dog", speed="quick").content
+            assert answer.result().content == expected
+    until(lambda: len(replicas_of(serving.pid)) == 2, "another replica")
+    assert replicas_of(serving.pid) != before
+
+
+def replicas_of(pid: int) -> list[int]:
+    """List the processes of replicas among the descendants of a process."""
+    return sorted(each for each in descendants(pid) if REPLICA in command_of(each))
+
+
+def descendants(pid: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            child, parent = int(status.parent.name), int(status.read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        children.setdefault(parent, []).append(child)
+    found, waiting = [], [pid]
+    while waiting:
+        own = children.get(waiting.pop(), [])
+        found += own
+        waiting += own
+    return found
+
+
+def command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
