@@ -75,6 +75,49 @@ def runs(title: str, document: dict[str, Any], note: str) -> list[str]:
     ]
 
 
+def service(documents: Sequence[dict[str, Any]]) -> list[str]:
+    """Tabulate load on the service; its networks are untrained, as time does not depend on what they know."""
+    head = [
+        "px",
+        "speed",
+        "seconds",
+        "images",
+        "images/s",
+        "images/batch",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "failed",
+        "MiB",
+    ]
+    rows = [
+        [
+            cell["side"],
+            cell["speed"],
+            round(cell["seconds"]),
+            cell["requests"],
+            cell["images_per_second"],
+            cell["images_per_batch"],
+            *(round(cell[f"p{share}_ms"]) for share in (50, 95, 99)),
+            cell["failed"] + cell["refused"],
+            " to ".join(str(round(value)) for value in cell["rss_mib"].values()),
+        ]
+        for document in documents
+        for cell in document["cells"]
+    ]
+    first = documents[0]
+    return [
+        "## The service under load",
+        "",
+        f"`python -m benchmarks.service`: wrk with {first['connections']} connections against `withhold serve` with "
+        "its ledger in SQLite, on one machine. Latencies are those that a client sees, with the queue. MiB are resident, "
+        f"over the first and the last minute. {first['machine']}, {first['threads']} thread, PyTorch {first['torch']}; one of "
+        "the cores was busy with other work.",
+        "",
+        *table(head, rows),
+    ]
+
+
 def sections() -> list[str]:
     """Write what was measured."""
     lines = []
@@ -84,4 +127,7 @@ def sections() -> list[str]:
         lines += runs("Share of a run spent crafting", document, "`python benchmarks/protect.py overhead`.")
     if (document := read("memory.json")) is not None:
         lines += runs("Memory against the size of the set", document, "`python benchmarks/protect.py memory`.")
+    loads = [document for name in ("service.json", "service-long.json") if (document := read(name)) is not None]
+    if loads:
+        lines += service(loads)
     return lines
