@@ -110,8 +110,9 @@ def service(documents: Sequence[dict[str, Any]]) -> list[str]:
         "## The service under load",
         "",
         f"`python -m benchmarks.service`: wrk with {first['connections']} connections against `withhold serve` with "
-        "its ledger in SQLite, on one machine. Latencies are those that a client sees, with the queue. MiB are resident, "
-        f"over the first and the last minute. {first['machine']}, {first['threads']} thread, PyTorch {first['torch']}; one of "
+        "its ledger in SQLite, on one machine. Latencies are those that a client sees, with the queue. MiB are "
+        f"resident, over the first and the last minute. {first['machine']}, {first['threads']} thread, PyTorch "
+        f"{first['torch']}; one of "
         "the cores was busy with other work.",
         "",
         *table(head, rows),
