@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+TWO_MINUTES = 120
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
@@ -75,6 +76,12 @@ def runs(title: str, document: dict[str, Any], note: str) -> list[str]:
     ]
 
 
+def memory(cell: dict[str, Any]) -> str:
+    """Write the resident memory of a service; a short run has no first and last minute that differ."""
+    ends = [str(round(value)) for value in cell["rss_mib"].values()]
+    return " to ".join(ends) if cell["seconds"] >= TWO_MINUTES else ends[-1]
+
+
 def service(documents: Sequence[dict[str, Any]]) -> list[str]:
     """Tabulate load on the service; its networks are untrained, as time does not depend on what they know."""
     head = [
@@ -100,7 +107,7 @@ def service(documents: Sequence[dict[str, Any]]) -> list[str]:
             cell["images_per_batch"],
             *(round(cell[f"p{share}_ms"]) for share in (50, 95, 99)),
             cell["failed"] + cell["refused"],
-            " to ".join(str(round(value)) for value in cell["rss_mib"].values()),
+            memory(cell),
         ]
         for document in documents
         for cell in document["cells"]
@@ -111,9 +118,8 @@ def service(documents: Sequence[dict[str, Any]]) -> list[str]:
         "",
         f"`python -m benchmarks.service`: wrk with {first['connections']} connections against `withhold serve` with "
         "its ledger in SQLite, on one machine. Latencies are those that a client sees, with the queue. MiB are "
-        f"resident, over the first and the last minute. {first['machine']}, {first['threads']} thread, PyTorch "
-        f"{first['torch']}; one of "
-        "the cores was busy with other work.",
+        f"resident, in a long run over its first and its last minute. {first['machine']}, {first['threads']} thread, "
+        f"PyTorch {first['torch']}; one of the cores was busy with other work.",
         "",
         *table(head, rows),
     ]

@@ -6,6 +6,8 @@ from withhold.errors import InvalidInput, WithholdError
 class LedgerUnavailable(WithholdError):
     """The database cannot be reached, or does not answer as it should; trying again later may help."""
 
+    exit_code = 3
+
 
 class UnknownClient(InvalidInput):
     """There is no client of this name, or its token was revoked."""
