@@ -53,6 +53,16 @@ def test_two_protectors_of_the_same_images_differ_in_nothing_but_the_key(photos:
     assert {name for name in one if one[name] != two[name]} == {KEY}
 
 
+def test_a_protector_is_not_prepared_over_and_only_its_owner_reads_it(photos: Path, tmp_path: Path) -> None:
+    prepare(photos, tmp_path / "protector", settings())
+    before = read_folder(tmp_path / "protector").document
+    with pytest.raises(InvalidInput, match="holds a protector already; use it, or name a new folder"):
+        prepare(photos, tmp_path / "protector", settings())
+    assert read_folder(tmp_path / "protector").document == before
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "protector").iterdir()}
+    assert {modes[name] for name in before.files} == {0o600}
+
+
 def test_alignment_keeps_its_directions(photos: Path, tmp_path: Path) -> None:
     prepare(photos, tmp_path / "protector", settings(objective="alignment", direction="class", snapshots=1))
     stored = read_folder(tmp_path / "protector")
@@ -99,6 +109,7 @@ def test_an_interrupted_preparation_goes_on_after_its_last_finished_step(
             prepare(photos, tmp_path / "protector", settings())
     assert (tmp_path / "protector").exists() == (step == "_tidy")
     private = tmp_path / "protector.withhold"
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
     kept = {path.name: path.read_bytes() for path in private.iterdir() if path.suffix == ".safetensors"}
     order = ["build_crafter", "train_generator", "write_folder", "publish", "_tidy"]
     assert set(kept) == {SURROGATE, GENERATOR} if order.index(step) > 1 else {SURROGATE} if step != order[0] else True

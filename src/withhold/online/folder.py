@@ -94,7 +94,7 @@ def write_folder(folder: Path, document: Document, files: Mapping[str, bytes]) -
     folder.chmod(0o700)
     for name, content in files.items():
         write_atomic(folder / name, content)
-    (folder / KEY).chmod(0o600)
+        (folder / name).chmod(0o600)
     whole = document.model_copy(update={"files": {name: _sha256(content) for name, content in sorted(files.items())}})
     stated = whole.model_dump(mode="json", exclude={"fingerprint"})
     stated["fingerprint"] = _fingerprint(stated)

@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 
 from withhold.data.atomic import write_atomic
+from withhold.errors import InvalidInput
 from withhold.networks.checkpoint import Loaded
 from withhold.networks.checkpoint import load as load_networks
 from withhold.networks.choose import Views, resolve_device
@@ -85,6 +86,10 @@ def prepare(
         RunStopped: Training diverged, the disk is full, or an image cannot be read.
     """
     began = time.monotonic()
+    destination = Path(destination)
+    if (destination / DOCUMENT).exists() and not Sidecar(destination).root.exists():
+        msg = f"{destination} holds a protector already; use it, or name a new folder. A new one gives other changes."
+        raise InvalidInput(msg)
     opened = open_to_release(
         Path(photos), Path(destination), settings, lambda dataset: check_surrogate(dataset, settings)
     )

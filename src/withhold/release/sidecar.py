@@ -98,7 +98,7 @@ class Sidecar:
         Raises:
             InvalidInput: Another run holds it; the message says which process on which machine since when.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)  # it helps to undo protection
         lock = FileLock(self._lock, timeout=0)
         try:
             lock.acquire()
