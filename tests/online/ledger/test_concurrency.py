@@ -127,6 +127,15 @@ def test_those_that_start_at_the_same_moment_make_the_tables_once(url: str) -> N
         ledger.close()
 
 
+def test_different_ledgers_that_are_made_at_the_same_moment_each_have_their_tables(tmp_path: Path) -> None:
+    urls = [f"sqlite:///{tmp_path / str(number)}.db" for number in range(THREADS)]
+    ledgers = together([partial(Ledger.open, url) for url in urls])
+    for ledger in ledgers:
+        assert isinstance(ledger, Ledger)
+        assert [client.name for client in (add(ledger), *ledger.clients())] == ["app", "app"]
+        ledger.close()
+
+
 WORKER = """
 import sys
 from tests.online.ledger.conftest import PROTECTOR, entry, wanted

@@ -1,4 +1,3 @@
-import sqlite3
 import stat
 import subprocess
 import sys
@@ -200,18 +199,18 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
         Ledger.open(f"postgresql://u:secret@127.0.0.1:{free_port()}/db")
 
 
-def test_a_locked_file_is_unavailable_and_works_again_once_it_is_free(tmp_path: Path) -> None:
-    ledger = Ledger.open(default_url(tmp_path), LedgerSettings(timeout=0.05))
+def test_a_client_that_is_locked_is_unavailable_and_works_again_once_it_is_free(url: str, engine: Engine) -> None:
+    """As SQLite locks the whole file, so does PostgreSQL lock the row of a client."""
+    ledger = Ledger.open(url, LedgerSettings(timeout=0.05))
     client = add(ledger)
-    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(LedgerUnavailable, match="database is locked"):
-        ledger.reserve(client, wanted(1), idempotency_key=None, protector=PROTECTOR)
-    assert ledger.usage(client).images_today == 0  # readers do not wait for writers
-    other.execute("COMMIT")
-    other.close()
-    ledger.reserve(client, wanted(1), idempotency_key=None, protector=PROTECTOR)
+    with engine.begin() as other:
+        other.execute(text("UPDATE clients SET pairs = 5"))
+        with pytest.raises(LedgerUnavailable, match=r"database is locked|lock timeout"):
+            ledger.reserve(client, wanted(1), idempotency_key=None, protector=PROTECTOR)
+        assert ledger.usage(client).images_today == 0  # readers do not wait for writers
+    assert ledger.reserve(client, wanted(1), idempotency_key=None, protector=PROTECTOR).client.pairs == 5
     ledger.close()
+    engine.dispose()
 
 
 def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:

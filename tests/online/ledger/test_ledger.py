@@ -143,7 +143,7 @@ def test_the_same_image_again_is_another_image_of_the_day(ledger: Ledger) -> Non
 
 def test_a_day_ends_at_midnight_in_utc(ledger: Ledger, clock: Clock) -> None:
     client = add(ledger, images_per_day=1)
-    clock.now = datetime(2026, 3, 1, 23, 59, 59, 250_000, tzinfo=UTC)
+    clock.now = datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC)
     released(ledger, client, wanted(1))
     with pytest.raises(QuotaExceeded) as caught:
         reserve(ledger, client, wanted(2))
@@ -385,13 +385,30 @@ def test_a_reservation_may_be_made_for_longer(ledger: Ledger, clock: Clock) -> N
     assert ledger.usage(client).pairs == 0
 
 
-def test_what_took_longer_than_its_reservation_is_recorded_all_the_same(ledger: Ledger, clock: Clock) -> None:
-    client = add(ledger)
-    reservation = reserve(ledger, client, wanted(1))
+def test_what_took_longer_than_its_reservation_is_counted_when_it_is_recorded(ledger: Ledger, clock: Clock) -> None:
+    client = add(ledger, images_per_day=2, pairs=2)
+    reservation = reserve(ledger, client, wanted(1, 2))
     clock.advance(days=3)
     ledger.record(reservation, [entry(*wanted(1))])
-    assert counted(ledger, client) == (0, 1)
+    assert counted(ledger, client) == (1, 1)
     assert [row.recorded for row in ledger.entries()] == [clock.now]
+    released(ledger, client, wanted(3))
+    assert counted(ledger, client) == (2, 2)
+
+
+@pytest.mark.parametrize(("quota", "pairs", "refusal"), [(2, None, QuotaExceeded), (None, 2, PairLimitReached)])
+def test_what_took_longer_is_refused_if_others_have_its_place(
+    ledger: Ledger, clock: Clock, quota: int | None, pairs: int | None, refusal: type[Exception]
+) -> None:
+    client = add(ledger, images_per_day=quota, pairs=pairs)
+    reservation = reserve(ledger, client, wanted(1, 2))
+    clock.advance(hours=2)
+    released(ledger, client, wanted(3))
+    ledger.record(reservation, [entry(*wanted(1))])
+    with pytest.raises(refusal):
+        ledger.record(reservation, [entry(*wanted(1)), entry(*wanted(2))])
+    assert counted(ledger, client) == (2, 2)
+    assert len(list(ledger.entries())) == 2
 
 
 # Records

@@ -73,19 +73,20 @@ class Events(RuleBasedStateMachine):
             request.wanted[position] for request in self.model.values() for position in request.counting(self.clock.now)
         }
 
+    def refusal(self, needed: list[Wanted]) -> type[Exception] | None:
+        """What is the matter with images that do not count yet."""
+        new = set(needed) - self.pairs()
+        if needed and self.today() + len(needed) > QUOTA:
+            return QuotaExceeded
+        return PairLimitReached if new and len(self.pairs()) + len(new) > PAIRS else None
+
     @rule(images=IMAGES, key=KEYS)
     def reserve(self, images: list[Wanted], key: str | None) -> None:
         id = self.keys.get(key or "")
         request = self.model[id] if id is not None else Request(tuple(images), self.clock.now)
         needed = [p for p in range(len(images)) if p not in request.counting(self.clock.now)]
-        new = {images[p] for p in needed} - self.pairs()
-        expected: type[Exception] | None = None
-        if request.wanted != tuple(images):
-            expected = IdempotencyConflict
-        elif needed and self.today() + len(needed) > QUOTA:
-            expected = QuotaExceeded
-        elif new and len(self.pairs()) + len(new) > PAIRS:
-            expected = PairLimitReached
+        same = request.wanted == tuple(images)
+        expected = self.refusal([images[p] for p in needed]) if same else IdempotencyConflict
         if expected is not None:
             with pytest.raises(expected):
                 self.ledger.reserve(self.client, images, idempotency_key=key, protector=PROTECTOR)
@@ -108,8 +109,16 @@ class Events(RuleBasedStateMachine):
         made = data.draw(st.sampled_from(self.held))
         request = self.model[made.id]
         released = data.draw(st.lists(st.sampled_from([request.wanted[p] for p in request.reserved]), max_size=3))
+        recording = {p for p in request.reserved if request.wanted[p] in released}
+        late = recording - request.counting(self.clock.now)
+        expected = self.refusal([request.wanted[p] for p in late])
+        if expected is not None:
+            with pytest.raises(expected):
+                self.ledger.record(made, [entry(each) for each in released])
+            return
         self.ledger.record(made, [entry(each) for each in released])
-        request.recorded |= {p for p in request.reserved if request.wanted[p] in released}
+        request.recorded |= recording
+        request.reserved |= dict.fromkeys(late, self.clock.now)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())

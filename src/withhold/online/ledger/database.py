@@ -4,6 +4,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,10 @@ class Database:
             connect_args=_connect_arguments(parsed, settings),
         )
         if parsed.drivername == SQLITE:
-            event.listen(self._engine, "connect", _prepare_connection)
+            event.listen(self._engine, "connect", _check_foreign_keys)
             event.listen(self._engine, "begin", _begin)
+        else:
+            event.listen(self._engine, "connect", partial(_limit_locks, max(1, round(1000 * settings.timeout))))
 
     def migrate(self) -> None:
         """Bring the database to this version's tables.
@@ -183,8 +186,14 @@ def _connect_arguments(url: URL, settings: LedgerSettings) -> dict[str, Any]:
     return {name: value for name, value in patience.items() if name not in url.query}
 
 
-def _prepare_connection(connection: DBAPIConnection, _: object) -> None:
+def _check_foreign_keys(connection: DBAPIConnection, _: object) -> None:
     connection.cursor().execute("PRAGMA foreign_keys=ON")
+
+
+def _limit_locks(milliseconds: int, connection: DBAPIConnection, _: object) -> None:
+    # SQLite is told by its driver; PostgreSQL would wait for ever.
+    connection.cursor().execute(f"SET lock_timeout = {milliseconds}")
+    connection.commit()
 
 
 def _begin(connection: Connection) -> None:

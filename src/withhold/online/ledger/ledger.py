@@ -164,10 +164,13 @@ class Ledger:
     def record(self, reservation: Reservation, released: Sequence[Entry]) -> None:
         """Write down released images; they count for good. A part of a reservation may be recorded before another.
 
-        The same may be recorded again, which changes nothing.
+        The same may be recorded again, which changes nothing. What comes later than its reservation lasted is counted
+        now, if it still fits. An error means that none was recorded, and none must be released.
 
         Raises:
-            NotReserved: One is not of the reservation, or was given back; none is recorded.
+            NotReserved: One is not of the reservation, or was given back.
+            QuotaExceeded: The reservation expired, and the day's images have been used up since.
+            PairLimitReached: The reservation expired, and the pairs have been used up since.
         """
         with self._database.writing() as connection:
             reserving.record(connection, reservation, released, self._clock())

@@ -1,5 +1,6 @@
 """Bring a database to the tables of this version."""
 
+import threading
 from pathlib import Path
 
 from alembic.operations import Operations
@@ -15,6 +16,9 @@ TABLE = "ledger_schema"
 
 LOCK = 0x6C6564676572
 """Of PostgreSQL, for whoever migrates: two services may start at the same moment."""
+
+ONE_AT_A_TIME = threading.Lock()
+"""Revisions speak to `alembic.op`, of which a process has one: another thread's would run in this one's database."""
 
 
 def migrate(connection: Connection, shown: str) -> None:
@@ -40,6 +44,6 @@ def migrate(connection: Connection, shown: str) -> None:
         )
         raise InvalidInput(msg)
     for revision in known[0 if current is None else known.index(current) + 1 :]:
-        with Operations.context(context):
+        with ONE_AT_A_TIME, Operations.context(context):
             revisions.get_revision(revision).module.upgrade()
         context.stamp(revisions, revision)

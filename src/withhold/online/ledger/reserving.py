@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
@@ -54,9 +54,11 @@ def record(connection: Connection, reservation: Reservation, released: Sequence[
     """Write down released images.
 
     Raises:
-        NotReserved: One is not of the reservation.
+        As `Ledger.record`.
     """
-    holder = Holder(locked(connection, reservation.client).id, reservation.protector, now)
+    client = locked(connection, reservation.client)
+    holder = Holder(client.id, reservation.protector, now)
+    _count_late(connection, reservation, {entry.wanted for entry in released}, holder, client)
     for entry in released:
         _record(connection, reservation, entry, holder)
 
@@ -171,6 +173,23 @@ def _insert_images(
     ]
     if rows:
         connection.execute(insert(images), rows)
+
+
+def _count_late(
+    connection: Connection, reservation: Reservation, released: Collection[Wanted], holder: Holder, client: Client
+) -> None:
+    """Count anew what is to be recorded and counts no more, as its reservation expired: others may have its place.
+
+    Raises:
+        QuotaExceeded, PairLimitReached: They have.
+    """
+    late = and_(images.c.reservation_id == reservation.id, images.c.recorded.is_(None), images.c.expires <= holder.now)
+    positions = connection.execute(select(images.c.position).where(late)).scalars()
+    needed = [reservation.wanted[position] for position in positions if reservation.wanted[position] in released]
+    if needed:
+        check(connection, holder, client, needed)
+        for each in set(needed):
+            connection.execute(update(images).where(late, form(each)).values(reserved=holder.now))
 
 
 def _record(connection: Connection, reservation: Reservation, entry: Entry, holder: Holder) -> None:
