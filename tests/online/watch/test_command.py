@@ -137,7 +137,7 @@ def test_settings_from_a_file(tmp_path: Path, folder: Path) -> None:
     fill(tmp_path / "inbox", cat__a_png=png(1))
     result = invoke(tmp_path, folder, "--once", "--config", str(config), "--json")
     assert json.loads(result.stdout)["speed"] == "instant"
-    assert tree(tmp_path / "inbox/.withhold") == {"lock": b""}
+    assert tree(tmp_path / "inbox/.withhold") == {"lock": b"", "rejected/.withhold/lock": b""}
 
 
 def test_releases_are_entered_in_a_ledger_once(tmp_path: Path) -> None:

@@ -58,13 +58,32 @@ def test_places_that_would_publish_or_take_the_wrong_files_are_refused(
 def test_folders_are_held_and_what_is_made_is_private(tmp_path: Path) -> None:
     place = places(tmp_path)
     with place.locked():
-        for folder in (place.inbox, place.outbox):
+        for folder in (place.inbox, place.outbox, place.done, place.rejected):
+            assert folder is not None
             assert not FileLock(folder / ".withhold/lock").is_locked
             with pytest.raises(InvalidInput, match="another watch"), place.locked():
                 pytest.fail("two hold it")
             assert (folder / ".withhold").stat().st_mode & 0o077 == 0
     with place.locked():
         pass
+
+
+@pytest.mark.parametrize("shared", ["done", "rejected"])
+def test_watches_that_share_a_folder_exclude_each_other(tmp_path: Path, shared: str) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    one, other = (places(tmp_path / name, **{shared: tmp_path / shared}) for name in ("one", "other"))
+    refused = pytest.raises(InvalidInput, match=f"another watch is at work on .*{shared}")
+    with one.locked(), refused, other.locked():
+        pytest.fail("two hold it")
+    with other.locked():
+        pass
+
+
+def test_done_and_rejected_may_be_one_folder(tmp_path: Path) -> None:
+    place = places(tmp_path, done=tmp_path / "old", rejected=tmp_path / "old")
+    with place.locked():
+        assert (tmp_path / "old").is_dir()
 
 
 def test_a_folder_that_cannot_be_written_in_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,9 @@ from withhold.online.image import Accepted
 from withhold.online.protector import Protector, Released
 from withhold.online.settings import SPEEDS, SpeedName
 from withhold.online.watch import handling
+from withhold.online.watch.arrivals import Arrival, Arrivals
 from withhold.online.watch.outcome import Protected, Rejected
+from withhold.online.watch.places import place_watch
 from withhold.online.watch.run import watch
 from withhold.online.watch.settings import WatchSettings
 
@@ -105,7 +107,7 @@ def test_folders_of_ones_own(tmp_path: Path, protector: Protector) -> None:
     inside = {"done": tmp_path / "inbox" / "old", "rejected": tmp_path / "bad"}
     for _ in range(2):
         run_once(tmp_path, protector, **inside)
-    assert tree(tmp_path / "inbox") == {"old/cat/a.png": png(1)}
+    assert tree(tmp_path / "inbox") == {"old/.withhold/lock": b"", "old/cat/a.png": png(1)}
     assert list(tree(tmp_path / "bad")) == ["bad.png", "bad.png.reason.txt"]
     assert list(tree(tmp_path / "outbox")) == ["cat/a.png"]
 
@@ -115,6 +117,7 @@ def test_originals_are_deleted_on_demand_and_only_then(tmp_path: Path, protector
     run_once(tmp_path, protector, originals="delete")
     assert list(tree(tmp_path / "outbox")) == ["cat/a.png"]
     assert [path.name for path in sorted((tmp_path / "inbox").rglob("*")) if path.is_file()] == [
+        "lock",
         "lock",
         "bad.png",
         "bad.png.reason.txt",
@@ -254,6 +257,79 @@ def test_a_file_that_changes_while_it_is_crafted_is_taken_anew(
     assert tree(tmp_path / "outbox") == {"cat/a.png": protector.protect(png(2), "cat").content}
     assert tree(tmp_path / "inbox/.withhold/done") == {"cat/a.png": png(2)}
     assert leftovers(places(tmp_path)) == []
+
+
+@pytest.mark.parametrize("originals", ["keep", "delete"])
+def test_a_new_version_that_comes_while_the_old_one_is_filed_away_is_protected_too(
+    tmp_path: Path, protector: Protector, monkeypatch: pytest.MonkeyPatch, originals: str
+) -> None:
+    """It is renamed into the inbox after the last look at the old one."""
+    fill(tmp_path / "inbox", cat__a_png=png(1))
+    new = put(tmp_path / "new.png", png(2))
+    usual = Arrivals.unchanged
+
+    def late(arrivals: Arrivals, arrival: Arrival) -> bool:
+        found = usual(arrivals, arrival)
+        if new.exists() and (tmp_path / "outbox/cat/a.png").exists():
+            new.replace(tmp_path / "inbox/cat/a.png")
+        return found
+
+    monkeypatch.setattr(Arrivals, "unchanged", late)
+    report, _ = run_once(tmp_path, protector, originals=originals)
+    assert report.protected == 2
+    assert tree(tmp_path / "outbox") == {
+        "cat/a.png": protector.protect(png(1), "cat").content,
+        "cat/a.2.png": protector.protect(png(2), "cat").content,
+    }
+    assert tree(tmp_path / "inbox") == {}
+    assert leftovers(places(tmp_path)) == []
+
+
+def test_a_good_version_that_comes_while_a_bad_one_is_moved_away_is_protected(
+    tmp_path: Path, protector: Protector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path / "inbox", cat__a_png=b"bad")
+    new = put(tmp_path / "new.png", png(2))
+    usual, asked = Arrivals.unchanged, []
+
+    def late(arrivals: Arrivals, arrival: Arrival) -> bool:
+        found = usual(arrivals, arrival)
+        asked.append(arrival)
+        if len(asked) == 2:  # once after reading, once before moving
+            new.replace(tmp_path / "inbox/cat/a.png")
+        return found
+
+    monkeypatch.setattr(Arrivals, "unchanged", late)
+    report, _ = run_once(tmp_path, protector)
+    assert (report.protected, report.rejected) == (1, 0)
+    assert tree(tmp_path / "outbox") == {"cat/a.png": protector.protect(png(2), "cat").content}
+    assert leftovers(places(tmp_path)) == []
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_what_was_set_aside_before_a_kill_is_filed_away_also_by_a_watch_with_another_outbox(
+    tmp_path: Path, protector: Protector, monkeypatch: pytest.MonkeyPatch, bad: bool
+) -> None:
+    content = b"bad" if bad else png(1)
+    fill(tmp_path / "inbox", cat__a_png=content)
+
+    def killed(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(handling, "move_to_free", killed)
+        with pytest.raises(ZeroDivisionError):
+            run_once(tmp_path, protector)
+    assert list((tmp_path / "inbox/cat").glob("[!.]*")) == []
+    settings = WatchSettings(settle=SOON)
+    other = place_watch(tmp_path / "inbox", tmp_path / "other", settings)
+    report = watch(other, protector, settings, once=True)
+    assert (report.protected, report.rejected) == (not bad, bad)
+    assert tree(tmp_path / "other") == {}
+    assert list(tree(tmp_path / "outbox")) == ([] if bad else ["cat/a.png"])
+    assert tree(tmp_path / "inbox/.withhold" / ("rejected" if bad else "done"))["cat/a.png"] == content
+    assert list((tmp_path / "inbox/cat").iterdir()) == []
+    assert leftovers(other) == []
 
 
 def test_a_file_at_which_process_after_process_ends_is_rejected_at_last(

@@ -1,5 +1,7 @@
 """Entering what a watch releases into a ledger, for one of its clients."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,15 +47,17 @@ class Accounts:
         return Accounts(ledger, known[name], protector.fingerprint, protector.bound)
 
     def reserve(self, token: str, sha256: str, label: str | None, speed: SpeedName) -> "Reservation":
-        """Reserve an image; the same token is counted once, however often.
+        """Reserve an image; the same token, label, speed and protector are counted once, however often.
 
         Raises:
             NotNow: The quota or the number of pairs is used up, or the ledger is away.
-            InvalidInput: The client was revoked.
+            UnknownClient: The client was revoked.
+            WithholdError: The ledger refuses this image.
         """
         try:
             wanted = [Wanted(sha256, label, speed)]
-            return self.ledger.reserve(self.client, wanted, idempotency_key=f"watch-{token}", protector=self.protector)
+            key = self._key(token, label, speed)
+            return self.ledger.reserve(self.client, wanted, idempotency_key=key, protector=self.protector)
         except (LedgerUnavailable, QuotaExceeded, PairLimitReached) as error:
             raise NotNow(str(error)) from error
 
@@ -61,7 +65,9 @@ class Accounts:
         """Enter a released image, before anybody can have it.
 
         Raises:
-            NotNow: The ledger is away.
+            NotNow: The ledger is away; or the reservation expired, and others took its place.
+            UnknownClient: The client is not in the ledger any more.
+            WithholdError: The ledger refuses this image.
         """
         entry = Entry(
             sha256_before=released.sha256_before,
@@ -74,7 +80,7 @@ class Accounts:
         )
         try:
             self.ledger.record(reservation, [entry])
-        except LedgerUnavailable as error:
+        except (LedgerUnavailable, QuotaExceeded, PairLimitReached) as error:
             raise NotNow(str(error)) from error
 
     def give_back(self, reservation: "Reservation") -> None:
@@ -87,3 +93,8 @@ class Accounts:
             self.ledger.release(reservation)
         except LedgerUnavailable as error:
             raise NotNow(str(error)) from error
+
+    def _key(self, token: str, label: str | None, speed: SpeedName) -> str:
+        """Name a request by all that it is bound to: a file may come again at another speed or under another label."""
+        request = json.dumps([token, self.protector, speed, label]).encode()
+        return f"watch-{hashlib.sha256(request).hexdigest()}"

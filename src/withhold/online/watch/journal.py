@@ -4,6 +4,8 @@ Each file has a record from before it is crafted until its original is filed awa
 may be crafted again. It is `ready` once the released image is whole in the staging folder. From then on the staged file
 itself tells the rest: it leaves the staging folder by the one rename that publishes it. So whether a consumer has
 already taken the image out of the outbox does not matter: it is never published twice.
+
+An original that is moved out of the inbox has a private name of its record first, so that a kill there is seen too.
 """
 
 import hashlib
@@ -44,6 +46,12 @@ class Record:
     def token(self) -> str:
         """Names the record and the staged file; depends on the file's name and bytes alone."""
         return hashlib.sha256(os.fsencode(f"{self.name}\0{self.sha256}")).hexdigest()[:24]
+
+    @property
+    def aside(self) -> str:
+        """Path in the inbox from which the original is filed away; nothing else has it, and no look takes it."""
+        folder, slash, _ = self.name.rpartition("/")
+        return f"{folder}{slash}.{self.token}.withhold"
 
     @property
     def arrival(self) -> Arrival:

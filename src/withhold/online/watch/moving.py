@@ -5,7 +5,8 @@ import filecmp
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from withhold.data.atomic import atomic_file, sync_folder
@@ -55,16 +56,20 @@ def fitting(name: str) -> str:
     return f"{folder}{slash}{last[:60]}-{digest}{PurePosixPath(last).suffix[:8]}"
 
 
-def holds(path: Path, sha256: str) -> bool:
-    """Say whether a file has this content."""
+def holds(path: Path, sha256: str, size: int) -> bool:
+    """Say whether a file has this content; one of another size in bytes is not read."""
     try:
-        return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+        if not path.is_file() or path.stat().st_size != size:
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
     except OSError:
         return False
 
 
 def equal_files(one: Path, other: Path) -> bool:
     """Say whether two files have the same content, as far as both can be read."""
+    filecmp.clear_cache()  # it knows files by size and time alone
     try:
         return filecmp.cmp(one, other, shallow=False)
     except OSError:
@@ -72,12 +77,14 @@ def equal_files(one: Path, other: Path) -> bool:
 
 
 def move(source: Path, target: Path) -> None:
-    """Move a file durably; a kill leaves it at one place or the other, or whole at both.
+    """Move a file durably, by one rename where that is possible; a kill leaves it at one place, or whole at both.
+
+    What lies at the target is replaced.
 
     Raises:
         RunStopped: It cannot be moved; it is still where it was.
     """
-    try:
+    with _in_a_sentence(source, target):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             source.replace(target)
@@ -87,6 +94,64 @@ def move(source: Path, target: Path) -> None:
             _move_elsewhere(source, target)
         sync_folder(target.parent)
         sync_folder(source.parent)
+
+
+def move_to_free(source: Path, place: Path, before: Callable[[Path], None] = lambda _: None) -> Path:
+    """Move a file durably to a path, or to the first number there at which nothing else lies; return where it is now.
+
+    Nothing is overwritten on a file system with hard links, whoever writes there meanwhile; elsewhere only what appears
+    in the moment of the move is. A kill leaves the file at one place, or whole at both.
+
+    Args:
+        source: Nobody else may put another file there.
+        before: Called with the target before each attempt to move to it.
+
+    Raises:
+        RunStopped: It cannot be moved; it is still where it was.
+    """
+    while True:
+        target = free(place, lambda other: _is_copy(other, source))
+        before(target)
+        if _move_new(source, target):
+            return target
+
+
+def _move_new(source: Path, target: Path) -> bool:
+    """Move a file unless another one lies at the target; a copy that lies there is as good.
+
+    Raises:
+        RunStopped: It cannot be moved; it is still where it was.
+    """
+    with _in_a_sentence(source, target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source, target)  # unlike a rename, it fails if the target exists
+        except FileExistsError:
+            if not _is_copy(target, source):
+                return False
+        except OSError:  # another file system, or one without hard links
+            move(source, target)
+            return True
+        sync_folder(target.parent)
+        source.unlink()
+        sync_folder(source.parent)
+    return True
+
+
+def _is_copy(path: Path, source: Path) -> bool:
+    """Say whether a file has the content of another, and would keep it without that one."""
+    return not path.is_symlink() and equal_files(path, source)
+
+
+@contextmanager
+def _in_a_sentence(source: Path, target: Path) -> Iterator[None]:
+    """Turn what the system refuses into a message.
+
+    Raises:
+        RunStopped: The file cannot be moved.
+    """
+    try:
+        yield
     except OSError as error:
         msg = f"cannot move {source} to {target}: {error.strerror}; nothing is lost. Change that, and start again."
         raise RunStopped(msg) from error

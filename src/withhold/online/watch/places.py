@@ -41,13 +41,16 @@ class Places:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold inbox and outbox for one process; what is missing of the folders is made.
+        """Hold all folders for one process; what is missing of them is made.
 
         Raises:
             InvalidInput: Another watch holds one of them, or a folder cannot be made.
         """
+        kept = [folder for folder in (self.done, self.rejected) if folder is not None]
         with ExitStack() as held:
-            for folder in (self.inbox, self.outbox):
+            for folder in dict.fromkeys((self.inbox, self.outbox, *kept)):
+                if folder in kept:
+                    _make(folder)
                 state = folder / STATE
                 _make(state)
                 try:
@@ -55,8 +58,6 @@ class Places:
                 except Timeout:
                     msg = f"another watch is at work on {folder}; stop it first, or name another folder."
                     raise InvalidInput(msg) from None
-            for folder in filter(None, (self.done, self.rejected)):
-                _make(folder)
             yield
 
 
