@@ -1,5 +1,6 @@
 """The service on Ray Serve, with two replicas: the contract of a single process, also when a replica is lost."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -11,15 +12,21 @@ import pytest
 from tests.contract.test_same_bytes import WAYS, Setting, alone, photos
 from tests.online.protectors import tiny
 from tests.online.service.fakes import png
+from tests.online.service.gate import ARCHITECTURE, bright
 from tests.online.service.serving import SECONDS, Serving, until
 
+from withhold.errors import InvalidInput
 from withhold.online.ledger import Ledger, default_url
 from withhold.online.protector import Protector
+from withhold.online.service.problems import problem_of
 from withhold.online.settings import SpeedName
 
 pytest.importorskip("ray")
 
 REPLICA = "ray::ServeReplica:withhold:crafting"
+LISTENS = "0A"
+ADDRESSES = dict.fromkeys(("0100007F", "0000000000000000FFFF00000100007F"), "127.0.0.1")
+"""As the kernel writes the loopback address, and the same as an address of IPv6."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +57,7 @@ def test_what_one_process_refuses_replicas_refuse_in_the_same_words(served: tupl
     damaged = httpx.post(
         f"{setting.url}/v1/protect", files={"image": png()[:-30]}, headers=setting.authorization(), timeout=SECONDS
     )
-    assert (damaged.status_code, damaged.json()["type"]) == (422, "urn:withhold:unreadable-image")
+    assert damaged.json() == said_of(setting.protector, png()[:-30], None)
     unknown = httpx.post(
         f"{setting.url}/v1/protect",
         files={"image": png()},
@@ -58,8 +65,14 @@ def test_what_one_process_refuses_replicas_refuse_in_the_same_words(served: tupl
         headers=setting.authorization(),
         timeout=SECONDS,
     )
-    assert unknown.status_code == 422
-    assert "cow" in unknown.json()["detail"]
+    assert unknown.json() == said_of(setting.protector, png(), "cow")
+
+
+def said_of(protector: Protector, content: bytes, label: str | None) -> dict[str, object]:
+    """What a single process answers when it cannot accept an image."""
+    with pytest.raises(InvalidInput) as found:
+        protector.accept(content, label)
+    return problem_of(found.value).details().model_dump(mode="json")
 
 
 def test_a_lost_replica_loses_no_image(served: tuple[Setting, Serving]) -> None:
@@ -87,6 +100,48 @@ def test_a_lost_replica_loses_no_image(served: tuple[Setting, Serving]) -> None:
             assert answer.result().content == expected
     until(lambda: len(replicas_of(serving.pid)) == 2, "another replica")
     assert replicas_of(serving.pid) != before
+
+
+def test_it_listens_on_this_machine_only_and_finishes_what_it_accepted(tmp_path: Path) -> None:
+    folder = tiny(tmp_path / "protector", architecture=ARCHITECTURE)
+    ledger = Ledger.open(default_url(folder))
+    headers = {"Authorization": f"Bearer {ledger.add_client('me')}"}
+    ledger.close()
+    with Serving(folder, "--engine", "ray") as serving, ThreadPoolExecutor(1) as clients:
+        found = listening(serving.pid)
+        assert f"127.0.0.1:{serving.port}" in found
+        assert [each for each in found if not each.startswith("127.0.0.1:")] == []
+        serving.close_gate()
+        begun = clients.submit(
+            httpx.post, f"{serving.url}/v1/protect", files={"image": bright(1)}, headers=headers, timeout=SECONDS
+        )
+        until(lambda: serving.metric("withhold_queue_images"), "the image to be in work")
+        serving.send(signal.SIGTERM)
+        until(lambda: httpx.get(f"{serving.url}/health/ready").status_code == 503, "the service to stop")
+        late = httpx.post(f"{serving.url}/v1/protect", files={"image": png(1)}, headers=headers, timeout=SECONDS)
+        assert (late.status_code, late.json()["type"]) == (503, "urn:withhold:stopping")
+        serving.open_gate()
+        assert begun.result().status_code == 200
+        assert serving.ended() == 0
+
+
+def listening(pid: int) -> list[str]:
+    """List the addresses that a process and its descendants listen on; each replica has a port that Ray fixes."""
+    sockets = set[str]()
+    for each in [pid, *descendants(pid)]:
+        if "ray::ServeReplica" in command_of(each):
+            continue
+        for handle in Path(f"/proc/{each}/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                sockets.add(str(handle.readlink()))
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == LISTENS and f"socket:[{fields[9]}]" in sockets:
+                address, port = fields[1].split(":")
+                found.append(f"{ADDRESSES.get(address, address)}:{int(port, 16)}")
+    return found
 
 
 def replicas_of(pid: int) -> list[int]:

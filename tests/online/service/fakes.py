@@ -70,6 +70,7 @@ class FakeCrafting:
         begun: Contents in the order in which they came.
         cancelled: Contents whose caller did not wait.
         errors: What to raise, by content.
+        stuck: Contents that never end.
         patient: Contents that came from requests that were accepted.
     """
 
@@ -82,6 +83,7 @@ class FakeCrafting:
         self.cancelled: list[bytes] = []
         self.patient: list[bytes] = []
         self.errors: dict[bytes, Exception] = {}
+        self.stuck: set[bytes] = set()
         self.closed = False
 
     async def protect(self, content: bytes, label: str | None, speed: SpeedName, *, patient: bool = False) -> Released:
@@ -92,6 +94,8 @@ class FakeCrafting:
             self.arrived.notify_all()
         try:
             await self.gate.wait()
+            if content in self.stuck:
+                await asyncio.Event().wait()
         except asyncio.CancelledError:
             self.cancelled.append(content)
             raise
@@ -103,6 +107,11 @@ class FakeCrafting:
         """Wait until so many images came."""
         async with self.arrived:
             await self.arrived.wait_for(lambda: len(self.begun) >= count)
+
+    async def has_begun_with(self, content: bytes) -> None:
+        """Wait until an image came."""
+        async with self.arrived:
+            await self.arrived.wait_for(lambda: content in self.begun)
 
     def waiting(self) -> int:
         return 3

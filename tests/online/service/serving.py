@@ -17,7 +17,7 @@ import httpx
 from tests.online.service.gate import VARIABLE
 
 ROOT = Path(__file__).parents[3]
-SECONDS = 90.0
+SECONDS = 200.0
 
 
 def until(condition: Callable[[], object], what: str) -> Any:  # noqa: ANN401 - whatever the condition gives

@@ -82,3 +82,33 @@ async def test_who_is_cancelled_when_served_gives_the_room_back() -> None:
     second.task.cancel()
     await asyncio.gather(second.task, return_exceptions=True)
     assert budget.taken == 0
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_who_holds_and_who_waits_may_be_cancelled_at_once(order: tuple[int, int]) -> None:
+    budget = Budget(1, 10)
+    both = [Holder(budget, 1) for _ in range(2)]
+    later = Holder(budget, 1)
+    await settle()
+    for place in order:
+        both[place].task.cancel()
+    ends = await asyncio.gather(*(each.task for each in both), return_exceptions=True)
+    assert [type(end) for end in ends] == [asyncio.CancelledError] * 2
+    await settle()
+    assert later.holds
+    later.let_go.set()
+    await later.task
+    assert budget.taken == 0
+
+
+async def test_who_leaves_makes_room_for_a_smaller_one_behind() -> None:
+    budget = Budget(2, 10)
+    first, large, small = (Holder(budget, size) for size in (6, 8, 1))
+    await settle()
+    large.task.cancel()
+    await settle()
+    assert small.holds
+    for each in (first, small):
+        each.let_go.set()
+        await each.task
+    assert budget.taken == 0

@@ -1,18 +1,20 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.online.service.fakes import FakeCrafting, Running, png, released, running
+from tests.online.service.fakes import SPOOL_SECRET, FakeCrafting, Running, png, released, running
 from tests.online.service.test_protect import detail, opened
 
 from withhold.errors import RunStopped
-from withhold.online.ledger import LedgerUnavailable
+from withhold.online.ledger import JobState, LedgerUnavailable
 from withhold.online.protector import Protector
 from withhold.online.service import jobs
+from withhold.online.service.crafting import Stopping
 from withhold.online.service.spool import Spool
 
 pytestmark = pytest.mark.anyio
@@ -192,10 +194,91 @@ async def test_a_kill_between_result_and_deletion_does_not_craft_again(tmp_path:
 
 
 async def test_files_of_a_job_that_was_never_answered_are_deleted(tmp_path: Path) -> None:
-    (tmp_path / "spool" / "0123").mkdir(parents=True)
-    (tmp_path / "spool" / "0123" / "1.original").write_bytes(b"x")
+    spool = Spool.open(tmp_path / "spool", SPOOL_SECRET)
+    spool.write("0" * 32, "1.original", b"x")  # a kill while they are stored
+    for name in ("pending", "manifest"):  # a kill before the ledger has it
+        spool.write("1" * 32, name, b"x")
+    spool.close()
     async with running(tmp_path) as service:
         await emptied(service)
+
+
+async def test_a_start_with_another_ledger_keeps_the_jobs_of_the_first(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        service.crafting.gate.clear()
+        job = await accepted(service, CONTENTS)
+        await service.crafting.has_begun(1)
+    async with running(tmp_path, ledger=f"sqlite:///{tmp_path / 'other.db'}") as service:
+        async with asyncio.timeout(30):
+            while not service.logged("job-kept"):
+                await asyncio.sleep(0.001)
+        assert service.logged("job-kept")[0]["job"] == job
+        await service.service.jobs.expire()
+    async with running(tmp_path) as service:
+        assert (await service.finished(job))["done"] == 3
+        assert service.logged("job-kept") == []
+
+
+async def test_files_that_a_kill_left_of_a_cancelled_job_are_deleted(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        service.crafting.gate.clear()
+        job = await accepted(service, CONTENTS)
+        await service.crafting.has_begun(1)
+        service.ledger.jobs.update(job, state=JobState.CANCELLED)  # and the kill comes before the files are deleted
+    assert stored(service, ".original") != []
+    async with running(tmp_path) as service:
+        await emptied(service)
+        assert service.crafting.begun == []
+
+
+async def lost_answer(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send a job that the ledger makes, and does not say so."""
+    create = service.ledger.jobs.create
+
+    def commit_and_die(*args: Any) -> None:  # noqa: ANN401
+        create(*args)
+        raise LedgerUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.ledger.jobs, "create", commit_and_die)
+        detail(await service.send_many("/v1/jobs", [*CONTENTS, b"text"], key="k"), 503, "ledger-unavailable")
+    assert stored(service) == []
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_job_whose_making_was_not_confirmed_is_done_when_it_is_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, restart: bool
+) -> None:
+    async with running(tmp_path, images_per_day=3) as service:
+        await lost_answer(service, monkeypatch)
+        if not restart:
+            await check_sent_again(service)
+    if restart:
+        async with running(tmp_path) as service:
+            await check_sent_again(service)
+
+
+async def check_sent_again(service: Running) -> None:
+    service.crafting.gate.clear()
+    sent = [accepted(service, [*CONTENTS, b"text"], key="k") for _ in range(3)]
+    job, *others = await asyncio.gather(*sent)
+    assert set(others) == {job}
+    service.crafting.gate.set()
+    assert (await service.finished(job))["done"] == 4
+    assert service.crafting.begun == CONTENTS
+    files, _ = opened(await service.http.get(f"/v1/jobs/{job}/released", headers=service.headers()))
+    assert sorted(files) == ["1.png", "2.png", "3.png"]
+    assert (await usage(service))["images_today"] == 3
+    assert {path.parent.name for path in service.spool.glob("*/*")} == {job}
+
+
+async def test_an_unconfirmed_job_that_was_cancelled_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(tmp_path) as service:
+        await lost_answer(service, monkeypatch)
+        (job,) = service.ledger.jobs.unfinished()
+        service.ledger.jobs.update(job.id, state=JobState.CANCELLED)
+        assert await accepted(service, [*CONTENTS, b"text"], key="k") == job.id
+        assert service.crafting.begun == stored(service) == []
 
 
 def failing(times: int, work: Callable[..., Any], error: Exception) -> Callable[..., Any]:
@@ -265,6 +348,79 @@ async def test_a_job_whose_files_cannot_be_read_back_fails_with_a_sentence(tmp_p
         assert report["problem"] == "The images of this job cannot be read back. Send them again."
         await emptied(service)
         assert (await usage(service))["images_today"] == 0
+
+
+@asynccontextmanager
+async def dying(folder: Path, crafting: FakeCrafting) -> AsyncIterator[Running]:
+    """Run a service whose files are put back at the end as a kill would have left them."""
+    async with running(folder, crafting=crafting, max_batch=2) as service, asyncio.timeout(30):
+        yield service
+        left = {path: path.read_bytes() for path in service.spool.glob("*/*")}
+    for path in service.spool.glob("*/*"):
+        path.unlink()
+    for path, content in left.items():
+        path.write_bytes(content)
+
+
+async def test_an_image_that_kills_the_process_is_refused_after_some_starts(tmp_path: Path) -> None:
+    """Each kill finds the image `bad` in work; at the first one, so is its neighbour."""
+    bad = png(2)
+    starts: list[bytes] = []
+    for _ in range(jobs.MOST_STARTS):
+        crafting = FakeCrafting()
+        crafting.stuck = {bad} if starts else {bad, png(1)}
+        async with dying(tmp_path, crafting) as service:
+            if not starts:
+                job = await accepted(service, [png(1), bad])
+            await crafting.has_begun_with(bad)
+            if not starts:
+                await crafting.has_begun(2)
+            while starts and png(1) in crafting.begun and "1.starts" in stored(service):  # it ends
+                await asyncio.sleep(0.001)
+            starts.append(bad)
+    async with running(tmp_path) as service:
+        assert (await service.finished(job))["state"] == "done"
+        assert bad not in service.crafting.begun
+        files, images = opened(await service.http.get(f"/v1/jobs/{job}/released", headers=service.headers()))
+        assert sorted(files) == ["1.png"]
+        problems = [image["problem"] for image in images if "problem" in image]
+        assert [problem["type"] for problem in problems] == ["urn:withhold:not-protectable"]  # type: ignore[index]
+        assert "ended 5 times" in problems[0]["detail"]  # type: ignore[index]
+        assert stored(service, ".starts") == stored(service, ".original") == []
+        assert (await usage(service))["images_today"] == 1
+
+
+async def test_orderly_ends_do_not_count_against_an_image(tmp_path: Path) -> None:
+    for number in range(jobs.MOST_STARTS + 1):
+        async with running(tmp_path) as service:
+            service.crafting.gate.clear()
+            if number == 0:
+                job = await accepted(service, [png(1)])
+            await service.crafting.has_begun(1)
+    async with running(tmp_path) as service:
+        assert (await service.finished(job))["done"] == 1
+        assert service.crafting.begun == [png(1)]
+
+
+async def test_an_image_that_loses_every_replica_is_refused_and_the_others_are_not(tmp_path: Path) -> None:
+    crafting = FakeCrafting()
+    crafting.errors[png(2)] = Stopping(1)
+    async with running(tmp_path, crafting=crafting) as service:
+        job = await accepted(service, CONTENTS)
+        assert (await service.finished(job))["done"] == 3
+        files, _ = opened(await service.http.get(f"/v1/jobs/{job}/released", headers=service.headers()))
+        assert sorted(files) == ["1.png", "3.png"]
+        assert crafting.begun.count(png(2)) == jobs.MOST_STARTS
+
+
+async def test_while_there_is_no_replica_at_all_a_job_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "FIRST_PAUSE", 0.0)
+    crafting = FakeCrafting()
+    monkeypatch.setattr(crafting, "check", failing(3 * jobs.MOST_STARTS, crafting.check, Stopping(1)))
+    async with running(tmp_path, crafting=crafting) as service:
+        job = await accepted(service, [png(1)])
+        assert (await service.finished(job))["done"] == 1
+        assert crafting.begun == [png(1)]
 
 
 async def test_results_that_are_too_old_are_deleted(tmp_path: Path) -> None:

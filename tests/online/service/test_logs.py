@@ -1,6 +1,10 @@
 import json
 import logging
 from io import StringIO
+from pathlib import Path
+
+import pytest
+from tests.online.service.fakes import FakeCrafting, png, running
 
 from withhold.errors import RunStopped
 from withhold.online.service.logs import Log, Notes, ToLog
@@ -58,3 +62,19 @@ def test_the_servers_own_messages_are_lines_too() -> None:
     assert (second["message"], second["error"]) == ("Exception in ASGI application", "ValueError")
     assert third["text"] == "The key is open to others."
     assert "holiday" not in stream.getvalue()
+
+
+@pytest.mark.anyio
+async def test_what_fails_names_its_request_or_its_job(tmp_path: Path) -> None:
+    crafting = FakeCrafting()
+    crafting.errors = {png(1): RuntimeError("unexpected"), png(2): RunStopped("the largest change is 0")}
+    async with running(tmp_path, crafting=crafting) as service:
+        responses = [await service.send_many("/v1/protect/many", [png(seed), png(3)]) for seed in (1, 2)]
+        responses.append(await service.protect(png(2)))
+        failed = service.logged("failed")
+        assert [line["request"] for line in failed] == [each.headers["request-id"] for each in responses]
+        job = (await service.send_many("/v1/jobs", [png(1)])).json()["id"]
+        await service.finished(job)
+    line = service.logged("failed")[-1]
+    assert line["job"] == job
+    assert "request" not in line

@@ -1,21 +1,30 @@
 """Replicas without a cluster: what one does with what came together, and what the front does when one is lost."""
 
 import asyncio
+import contextlib
+import io
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from tests.online.protectors import tiny
-from tests.online.service.fakes import ABOUT, png, released
+from tests.online.service.fakes import ABOUT, png, released, running
 from typer.testing import CliRunner
 
 from withhold.cli.main import app
-from withhold.data.pixels import UnreadableImage
 from withhold.errors import InvalidInput, RunStopped
+from withhold.online.folder import read_folder
 from withhold.online.image import Accepted
 from withhold.online.protector import Protector, Released
 from withhold.online.service.crafting import QueueFull, Stopping
+from withhold.online.service.logs import Log
+from withhold.online.service.problems import Problem, problem_of
+from withhold.online.service.routes import health
+from withhold.online.service.server import Places
 from withhold.online.service.settings import ServiceSettings
 from withhold.online.settings import SpeedName
 
@@ -40,13 +49,41 @@ def test_images_that_came_together_come_out_as_alone_and_fail_alone(protector: P
         wanted(png(3), "cow"),
         wanted(png(4, 18, 31), None),
     ]
-    found = replicas.outcomes(protector, together)
+    found = replicas.outcomes(protector, together, Log(io.StringIO()))
     assert found[0].result.content == protector.protect(png(1), "cat", speed="instant").content
-    assert isinstance(found[1].result, UnreadableImage)
+    assert found[1].result.reason == "unreadable-image"
     assert found[2].result.content == protector.protect(png(2), "dog", speed="quick").content
-    assert isinstance(found[3].result, InvalidInput)
+    assert found[3].result.reason == "invalid-input"
     assert found[4].result.content == protector.protect(png(4, 18, 31), speed="instant").content
     assert [outcome.batch for outcome in found] == [5, None, None, None, None]
+    assert found[0].result.picture is replicas.UNSENT  # the file has it already
+
+
+@pytest.mark.parametrize(("content", "label"), [(b"no image", None), (png()[:-30], None), (png(3), "cow")])
+def test_what_is_refused_in_a_replica_is_told_as_here(protector: Protector, content: bytes, label: str | None) -> None:
+    with pytest.raises(InvalidInput) as here:
+        protector.accept(content, label)
+    [found] = replicas.outcomes(protector, [wanted(content, label)], Log(io.StringIO()))
+    problem = pickle.loads(pickle.dumps(found)).result
+    assert (problem.details(), problem.headers) == (problem_of(here.value).details(), {})
+
+
+def test_an_image_that_breaks_the_decoder_costs_itself_only(
+    protector: Protector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = protector.accept
+
+    def accept(image: bytes, label: str | None = None) -> Accepted:
+        if image == png(2):
+            raise MemoryError
+        return sound(image, label)
+
+    monkeypatch.setattr(protector, "accept", accept)
+    log = io.StringIO()
+    found = replicas.outcomes(protector, [wanted(png(seed)) for seed in (1, 2, 3)], Log(log))
+    assert [type(outcome.result) for outcome in found] == [Released, Problem, Released]
+    assert found[1].result.internal
+    assert "MemoryError" in log.getvalue()
 
 
 def test_a_result_that_is_not_fit_costs_its_own_image_only(
@@ -62,24 +99,46 @@ def test_a_result_that_is_not_fit_costs_its_own_image_only(
         return sound(images, speed=speed)
 
     monkeypatch.setattr(protector, "protect_accepted", protect)
-    found = replicas.outcomes(protector, [wanted(png(seed)) for seed in (1, 2, 3)])
+    log = io.StringIO()
+    found = replicas.outcomes(protector, [wanted(png(seed)) for seed in (1, 2, 3)], Log(log))
     assert [type(outcome.result) for outcome in found] == [Released, RunStopped, Released]
+    assert "not fit" in log.getvalue()
+
+
+def test_a_replica_leaves_no_file_of_the_protector_behind(
+    protector: Protector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = read_folder(tiny(tmp_path / "protector"))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(replicas.tempfile, "tempdir", str(temporary))
+
+    async def scene() -> list[Any]:
+        replica = replicas.Replica(stored, None, ServiceSettings(), allow=False)
+        assert list(temporary.iterdir()) == []
+        found: list[Any] = await replica.together([wanted(png(1))])
+        return found
+
+    [found] = asyncio.run(scene())
+    assert found.result.content == protector.protect(png(1), "cat", speed="instant").content
 
 
 class Handle:
     """A deployment whose replicas are lost as often as the test says."""
 
-    def __init__(self, lost: int = 0, fault: Exception | None = None) -> None:
-        self.lost, self.fault, self.asked = lost, fault, 0
+    def __init__(self, lost: int = 0, fault: Exception | None = None, raised: Exception | None = None) -> None:
+        self.lost, self.fault, self.raised, self.asked = lost, fault, raised, 0
         self.gate = asyncio.Event()
         self.gate.set()
-        self.protect = self.fingerprint = self
+        self.full = self.quick = self.instant = self.fingerprint = self
 
     async def remote(self, given: Any = None) -> Any:  # noqa: ANN401 - Ray's own interface
         self.asked += 1
         await self.gate.wait()
         if self.asked <= self.lost:
             raise ray_exceptions.RayActorError
+        if self.raised is not None:
+            raise self.raised
         if given is None:
             return "fingerprint"
         result = self.fault or released(given.content, given.label, given.speed)
@@ -108,6 +167,119 @@ def test_without_replicas_an_image_is_handed_back_and_the_service_is_not_ready()
 def test_an_image_that_fails_in_a_replica_fails_with_its_own_error() -> None:
     with pytest.raises(RunStopped, match="not fit"):
         asyncio.run(front(Handle(fault=RunStopped("not fit")), []).protect(png(), None, "full"))
+
+
+@pytest.mark.parametrize("cause", [MemoryError(), ray_exceptions.RayActorError()])
+def test_what_is_raised_in_a_replica_is_no_loss_of_it(cause: Exception) -> None:
+    raised = ray_exceptions.RayTaskError("protect", "traceback", cause).as_instanceof_cause()
+    handle = Handle(raised=raised)
+    with pytest.raises(ray_exceptions.RayTaskError) as found:
+        asyncio.run(front(handle, []).protect(png(), None, "full"))
+    assert (handle.asked, problem_of(found.value).reason) == (1, "internal-error")
+
+
+def test_an_image_that_has_just_come_back_shows_that_replicas_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replicas, "CHECKED_WITHIN", 0.01)
+
+    async def scene() -> None:
+        handle = Handle()
+        crafting = front(handle, [])
+        handle.gate.clear()  # as many images wait before the question
+        with pytest.raises(Stopping):
+            await crafting.check()
+        handle.gate.set()
+        await crafting.protect(png(), None, "full")
+        handle.gate.clear()
+        await crafting.check()
+        handle.gate.set()
+        handle.lost = 100
+        with pytest.raises(Stopping):
+            await crafting.protect(png(), None, "full")
+        with pytest.raises(Stopping):
+            await crafting.check()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_replicas_that_do_not_answer_are_not_taken_for_the_ledger(
+    hangs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check() -> None:
+        if hangs:
+            await asyncio.Event().wait()
+        raise Stopping(7)
+
+    async def scene() -> None:
+        async with running(tmp_path) as service:
+            if hangs:  # the ledger has its own time, and has answered by then
+                monkeypatch.setattr(service.service.accounting, "ping", answered)
+                monkeypatch.setattr(health, "PATIENCE", 0.01)
+            monkeypatch.setattr(service.crafting, "check", check)
+            response = await service.http.get("/health/ready")
+            assert (response.status_code, response.json()["type"]) == (503, "urn:withhold:crafting-unavailable")
+            assert int(response.headers["retry-after"]) >= 1
+
+    async def answered() -> None: ...
+
+    asyncio.run(scene())
+
+
+def test_the_front_stops_as_a_single_process_does(tmp_path: Path) -> None:
+    folder = tiny(tmp_path / "protector")
+    ingress = replicas.Ingress(Handle(), ABOUT, Places(folder), ServiceSettings())
+
+    async def scene() -> None:
+        app = ingress.__serve_build_asgi_app__()
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://service") as http,
+        ):
+            assert (await http.get("/health/ready")).status_code == 200
+            await ingress.drain()
+            response = await http.get("/health/ready")
+            assert (response.status_code, response.json()["type"]) == (503, "urn:withhold:stopping")
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(("device", "fits"), [("cpu", True), ("cuda", False), ("cuda:1", False)])
+def test_the_room_is_that_for_the_device_that_is_used(device: str, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replicas.ray, "cluster_resources", lambda: {"CPU": 2.0})
+    with contextlib.nullcontext() if fits else pytest.raises(InvalidInput, match="2 replicas need a GPU each"):
+        replicas.check_room(ServiceSettings(engine="ray", replicas=2), device)
+
+
+@pytest.mark.parametrize(("own", "fits"), [("head", True), ("worker", False)])
+def test_the_service_starts_on_the_head_only(own: str, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [{"NodeID": "worker", "Resources": {"CPU": 1}}, {"NodeID": "head", "Resources": {replicas.HEAD: 1}}]
+    monkeypatch.setattr(replicas.ray, "nodes", lambda: nodes)
+    context = SimpleNamespace(get_node_id=lambda: own)
+    monkeypatch.setattr(replicas.ray, "get_runtime_context", lambda: context)
+    with contextlib.nullcontext() if fits else pytest.raises(InvalidInput, match="start it on the head"):
+        replicas.check_head()
+
+
+@pytest.mark.parametrize(("address", "expected"), [(None, ["all"]), ("auto", ["withhold"])])
+def test_of_a_cluster_of_others_only_the_service_ends(
+    address: str | None, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = list[str]()
+    monkeypatch.setattr(replicas.serve, "shutdown", lambda: ended.append("all"))
+    monkeypatch.setattr(replicas.serve, "delete", ended.append)
+    replicas.end(ServiceSettings(engine="ray", address=address))
+    assert ended == expected
+
+
+def test_replicas_that_do_not_start_are_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object, **__: object) -> None:
+        msg = "Deploying application withhold failed"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(replicas.serve, "run", run)
+    with pytest.raises(RunStopped, match="logs/serve"):
+        replicas.start(None)
 
 
 def test_the_front_bounds_what_waits() -> None:

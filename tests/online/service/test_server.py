@@ -291,3 +291,16 @@ def test_an_address_of_another_machine_is_refused() -> None:
         pass
     with pytest.raises(InvalidInput, match="--host"), bound("no such host", 0):
         pass
+
+
+def test_a_second_signal_ends_at_once_whatever_is_in_work(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
+    folder, headers = prepared(tmp_path / "p")
+    with Serving(folder) as serving:
+        serving.close_gate()
+        work = pool.submit(post, serving.url, bright(1), headers)
+        begun(serving, 1)
+        serving.send(signal.SIGTERM)
+        until(lambda: serving.lines("stopping"), "the service to stop")
+        serving.send(signal.SIGTERM)
+        assert serving.ended() == -signal.SIGTERM
+        assert isinstance(work.exception(), httpx.TransportError)

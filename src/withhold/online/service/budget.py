@@ -43,11 +43,10 @@ class Budget:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._free(size)
+            if turn.cancelled():
+                self._serve()  # those behind this one
             else:
-                self._turns.remove((turn, size))
-                self._serve()
+                self._free(size)
             raise
         try:
             yield
@@ -55,8 +54,14 @@ class Budget:
             self._free(size)
 
     def _serve(self) -> None:
-        while self._turns and self.fits(self._turns[0][1]):
-            turn, size = self._turns.popleft()
+        while self._turns:
+            turn, size = self._turns[0]
+            if turn.cancelled():  # whoever waited has yet to notice
+                self._turns.popleft()
+                continue
+            if not self.fits(size):
+                return
+            self._turns.popleft()
             self._hold(size)
             turn.set_result(None)
 

@@ -1,33 +1,47 @@
 """Long work: accepted, polled, fetched, cancelled; it goes on after the process was killed."""
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import TypeVar
 
 from pydantic import BaseModel
 
 from withhold.errors import RunStopped
-from withhold.online.ledger import Client, Job, Jobs, JobState, LedgerUnavailable, QuotaExceeded, Reservation
+from withhold.online.ledger import (
+    FINISHED,
+    Client,
+    Job,
+    JobState,
+    Ledger,
+    LedgerUnavailable,
+    QuotaExceeded,
+    Reservation,
+)
 from withhold.online.protector import Released
 from withhold.online.service.accounting import Accounting
 from withhold.online.service.answers import Result
 from withhold.online.service.concurrent import together
-from withhold.online.service.crafting import Unavailable
-from withhold.online.service.logs import Log
+from withhold.online.service.crafting import Stopping, Unavailable
+from withhold.online.service.logs import Log, context_of
 from withhold.online.service.problems import Problem, ProblemDetails, later, problem_of
-from withhold.online.service.protecting import Protecting
+from withhold.online.service.protecting import Outcome, Protecting
 from withhold.online.service.spool import Spool, Unreadable
 from withhold.online.service.uploads import Upload
 from withhold.online.settings import SpeedName
 
-MANIFEST, END = "manifest", "end"
-"""Files of a job beside its images: what it is, and that it is finished."""
+MANIFEST, PENDING, END = "manifest", "pending", "end"
+"""Files of a job beside its images: what it is, that it is not in the ledger yet, and that it is finished."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds between attempts while the ledger is away or the disk is full."""
+
+MOST_STARTS = 5
+"""Starts of an image that did not end, after which it is refused: it may be what kills the process."""
 
 LONGEST_CHECK = 600.0
 """Seconds between looks for results that are too old."""
@@ -63,7 +77,7 @@ class JobRunner:
     interrupted anywhere goes on by doing again what has no result yet, and every image is counted once.
 
     Args:
-        jobs: Their table in the ledger.
+        ledger: With their table.
         at_once: Images of one job that are in work at a time.
         on_image: Called with each released image.
     """
@@ -72,7 +86,7 @@ class JobRunner:
         self,
         protecting: Protecting,
         accounting: Accounting,
-        jobs: Jobs,
+        ledger: Ledger,
         spool: Spool,
         *,
         at_once: int,
@@ -81,12 +95,15 @@ class JobRunner:
         log: Log,
         on_image: Callable[[Released], None] = lambda _: None,
     ) -> None:
-        self._protecting, self._accounting, self._jobs, self._spool = protecting, accounting, jobs, spool
+        self._protecting, self._accounting, self._ledger, self._spool = protecting, accounting, ledger, spool
+        self._jobs = ledger.jobs
         self._at_once, self._most, self._hours, self._log, self._on_image = at_once, most, hours, log, on_image
         self._turns = asyncio.Semaphore(2 * at_once)  # while some are crafted, as many are read
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._reservations: dict[str, Reservation] = {}
         self._upkeep: list[asyncio.Task[None]] = []
+        self._taking_over = asyncio.Lock()
+        self._suspects = asyncio.Lock()
 
     def unfinished(self) -> int:
         """Count the jobs that this process works on."""
@@ -127,6 +144,7 @@ class JobRunner:
         reservation = await self._reserve(client, uploads, manifest)
         try:
             job = await self._created(own, client, key, manifest, images)
+            taken = job.id == own or await self._took_over(job, manifest, images)
         except BaseException as error:
             await self._accounting.call(self._spool.delete, own)
             await self._protecting.give_back(reservation)
@@ -134,12 +152,13 @@ class JobRunner:
                 detail = "There is no space left for jobs."
                 raise later(HTTPStatus.INSUFFICIENT_STORAGE, "disk-full", detail, JOBS_RETRY) from error
             raise
+        if taken:
+            self._reservations[job.id] = reservation
+            self._begin(job)
         if job.id != own:
             await self._accounting.call(self._spool.delete, own)
+        if not taken:
             await self._protecting.give_back(reservation)
-            return job
-        self._reservations[job.id] = reservation
-        self._begin(job)
         return job
 
     async def find(self, job: str, client: Client) -> Job | None:
@@ -197,9 +216,35 @@ class JobRunner:
         if earlier is not None:
             return earlier
         await self._accounting.call(self._store, own, manifest, images)
-        return await self._accounting.call(self._jobs.create, own, client, key, len(images))
+        created = await self._accounting.call(self._jobs.create, own, client, key, len(images))
+        await self._accounting.call(self._spool.remove, own, PENDING)
+        return created
+
+    async def _took_over(self, job: Job, manifest: Manifest, images: Sequence[Upload | Problem]) -> bool:
+        """Store the images of an earlier job again if they are lost.
+
+        The ledger may go away after it made a job and before it said so. Then the client was told to try again, and
+        nothing is left of the job but its row.
+        """
+        if not self._is_lost(job):
+            return False
+        async with self._taking_over:
+            known = await self._accounting.call(self._jobs.get, job.id, job.client)
+            if known is None or not self._is_lost(known):
+                return False
+            try:
+                await self._accounting.call(self._store, job.id, manifest, images)
+                await self._accounting.call(self._spool.remove, job.id, PENDING)
+            except BaseException:
+                await self._accounting.call(self._spool.delete, job.id)
+                raise
+            return True
+
+    def _is_lost(self, job: Job) -> bool:
+        return job.state not in FINISHED and job.id not in self._tasks and not self._spool.has(job.id, MANIFEST)
 
     def _store(self, job: str, manifest: Manifest, images: Sequence[Upload | Problem]) -> None:
+        self._spool.write(job, PENDING, b"")
         for number, image in enumerate(images, 1):
             if isinstance(image, Upload):
                 self._spool.write(job, _original(number), image.content)
@@ -214,9 +259,20 @@ class JobRunner:
         unfinished = {job.id: job for job in await self._insist(lambda: self._accounting.call(self._jobs.unfinished))}
         for name in found:
             if name in unfinished:
+                await self._accounting.call(self._spool.remove, name, PENDING)
                 self._begin(unfinished[name])
-            elif not self._spool.has(name, END):  # never accepted, or cancelled
+            elif not self._spool.has(name, END) and await self._insist(partial(self._is_unwanted, name)):
                 await self._accounting.call(self._spool.delete, name)
+
+    async def _is_unwanted(self, name: str) -> bool:
+        """Say whether an unfinished job that the ledger does not wait for may go, or is another ledger's."""
+        if not self._spool.has(name, MANIFEST) or self._spool.has(name, PENDING):  # its client has no answer
+            return True
+        for client in await self._accounting.call(self._ledger.clients):
+            if await self._accounting.call(self._jobs.get, name, client) is not None:
+                return True  # it was cancelled, or failed
+        self._log.event("job-kept", job=name, text="The ledger does not know this job; was it another --ledger?")
+        return False
 
     async def _keep_expiring(self) -> None:
         while True:
@@ -224,20 +280,21 @@ class JobRunner:
             await asyncio.sleep(min(LONGEST_CHECK, max(1.0, self._hours * 360)))
 
     async def _run(self, job: Job) -> None:
+        context_of(job=job.id)
         state, problem = JobState.DONE, None
         done: int | None = job.images
         try:
             await self._work(job)
         except Exception as error:
             found = _lost() if isinstance(error, Unreadable) else problem_of(error)
-            self._log.failure(found, error, job=job.id)
+            self._log.failure(found, error)
             state, problem, done = JobState.FAILED, found.detail, None
         await self._give_back(job)
         update = self._jobs.update
         await self._insist(lambda: self._accounting.call(update, job.id, state=state, done=done, problem=problem))
         if state is JobState.FAILED:
             await self._accounting.call(self._spool.delete, job.id)
-        self._log.event("job", job=job.id, client=job.client.name, state=state.value, images=job.images)
+        self._log.event("job", client=job.client.name, state=state.value, images=job.images)
 
     async def _work(self, job: Job) -> None:
         stored = await self._accounting.call(self._spool.read, job.id, MANIFEST)
@@ -283,17 +340,60 @@ class JobRunner:
             result = await self._result(job, manifest.speed, number, image)
             await self._insist(lambda: call(spool.write, job.id, _result(number), result.to_bytes()))
         await call(spool.remove, job.id, _original(number))
+        await call(spool.remove, job.id, _starts(number))
 
     async def _result(self, job: Job, speed: SpeedName, number: int, image: Image) -> Result:
         if image.problem is not None:
             return Result.refused(number, image.problem)
         content = await self._accounting.call(self._spool.read, job.id, _original(number))
         upload = Upload(content, image.label, image.sha256)
-        outcome = await self._insist(lambda: self._protecting.outcome(upload, speed))
+        outcome = await self._outcome(job, number, upload, speed)
         if isinstance(outcome, Released):
             await self._insist(lambda: self._accounting.record(self._reservations[job.id], [outcome]))
             self._on_image(outcome)
         return Result.of(number, outcome)
+
+    async def _outcome(self, job: Job, number: int, upload: Upload, speed: SpeedName) -> Outcome:
+        """Craft an image, unless that was begun too often and never ended.
+
+        One that was begun before is begun again only when no other such image is in work, so that those that were
+        beside the one that kills the process are not taken for it.
+        """
+        starts = await self._accounting.call(self._starts_of, job.id, number)
+        if starts == 0 and (found := await self._attempt(job, number, upload, speed, starts)) is not None:
+            return found
+        async with self._suspects:
+            for before in range(max(1, starts), MOST_STARTS):
+                if (found := await self._attempt(job, number, upload, speed, before)) is not None:
+                    return found
+        problem = _unending()
+        self._log.event("job-image-refused", image=number, starts=MOST_STARTS)
+        return problem
+
+    def _starts_of(self, job: str, number: int) -> int:
+        return int(self._spool.read(job, _starts(number))) if self._spool.has(job, _starts(number)) else 0
+
+    async def _attempt(self, job: Job, number: int, upload: Upload, speed: SpeedName, before: int) -> Outcome | None:
+        """Craft an image; None if what crafted it was lost."""
+        call, write, name = self._accounting.call, self._spool.write, _starts(number)
+        await self._insist(self._protecting.check)
+        await self._insist(lambda: call(write, job.id, name, str(before + 1).encode()))
+
+        async def craft() -> Outcome | None:
+            try:
+                return await self._protecting.outcome(upload, speed)
+            except Stopping:
+                return None
+
+        try:
+            return await self._insist(craft)
+        except asyncio.CancelledError:  # an orderly end says nothing against the image
+            if before == 0:
+                await call(self._spool.remove, job.id, name)
+            else:
+                with contextlib.suppress(RunStopped):
+                    await call(write, job.id, name, str(before).encode())
+            raise
 
     async def _insist(self, work: Callable[[], Awaitable[T]]) -> T:
         """Try again while the ledger is away, the disk full or a quota used up: what was accepted is not lost."""
@@ -318,8 +418,17 @@ def _lost() -> Problem:
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "job-lost", detail)
 
 
+def _unending() -> Problem:
+    detail = f"The service ended {MOST_STARTS} times while it protected this image, so it is not tried again."
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "not-protectable", detail)
+
+
 def _original(number: int) -> str:
     return f"{number}.original"
+
+
+def _starts(number: int) -> str:
+    return f"{number}.starts"
 
 
 def _result(number: int) -> str:

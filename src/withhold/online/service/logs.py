@@ -12,6 +12,12 @@ from withhold.online.service.problems import Problem
 from withhold.progress import Silent
 
 
+def context_of(**fields: str) -> None:
+    """Say what all lines belong to that this task writes from now on, and the tasks that it starts; nothing else."""
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(**fields)
+
+
 class Log:
     """Writes log lines. It configures nothing that others use.
 
@@ -23,6 +29,7 @@ class Log:
         self._logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
             structlog.PrintLogger(stream or sys.stderr),
             processors=[
+                structlog.contextvars.merge_contextvars,
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
                 structlog.processors.JSONRenderer(),

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from withhold.online.service.logs import context_of
 from withhold.online.service.problems import problem_of
 from withhold.online.service.service import Service
 
@@ -32,6 +33,7 @@ class Observing:
             await self._app(scope, receive, send)
             return
         exchange = _Exchange(receive, send)
+        context_of(request=exchange.id)
         scope.setdefault("state", {})
         try:
             await self._app(scope, exchange.receive, exchange.send)
@@ -39,7 +41,7 @@ class Observing:
             exchange.status = CLIENT_CLOSED
         except Exception as error:
             problem = problem_of(error)
-            self._service.log.failure(problem, error, request=exchange.id)
+            self._service.log.failure(problem, error)
             self._service.metrics.rejections.labels(problem.reason).inc()
             if exchange.status is None:
                 await problem.response()(scope, exchange.receive, exchange.send)
@@ -52,7 +54,6 @@ class Observing:
         self._service.metrics.requests.labels(route, str(int(status))).inc()
         self._service.log.event(
             "request",
-            request=exchange.id,
             client=getattr(request.state, "client", None),
             method=request.method,
             route=route,

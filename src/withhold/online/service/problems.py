@@ -50,8 +50,12 @@ class Problem(Exception):
     """
 
     def __init__(self, status: HTTPStatus, reason: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail)
+        super().__init__(status, reason, detail, headers)  # from which it is made anew in another process
         self.status, self.reason, self.detail, self.headers = status, reason, detail, dict(headers or {})
+
+    def __str__(self) -> str:
+        """Give the detail."""
+        return self.detail
 
     @property
     def transient(self) -> bool:

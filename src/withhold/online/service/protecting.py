@@ -77,6 +77,14 @@ class Protecting:
             self._log.failure(problem, error)
             return problem
 
+    async def check(self) -> None:
+        """Return if images can be protected.
+
+        Raises:
+            Unavailable: They cannot.
+        """
+        await self._crafting.check()
+
     async def give_back(self, reservation: Reservation) -> None:
         """Give back what was not recorded; if the ledger is away, it expires by itself."""
         with contextlib.suppress(LedgerUnavailable):

@@ -7,6 +7,7 @@ imported here only.
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
 import socket
@@ -14,15 +15,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fastapi import FastAPI
 
-from withhold.data.pixels import levels
-from withhold.errors import InvalidInput
-from withhold.online.folder import Document, Stored, read_folder, write_folder
+from withhold.data.pixels import Picture, levels
+from withhold.errors import InvalidInput, RunStopped
+from withhold.online.folder import Stored, read_folder, write_folder
 from withhold.online.image import Accepted
 from withhold.online.ledger import Ledger, default_url
 from withhold.online.protector import Protector, Released
@@ -31,12 +33,14 @@ from withhold.online.service.batcher import FIRST_GUESS, OLD_SHARE, RESTART
 from withhold.online.service.crafting import About, Stopping
 from withhold.online.service.logs import Log
 from withhold.online.service.metrics import Metrics
+from withhold.online.service.problems import Problem, problem_of
 from withhold.online.service.rooms import Rooms
 from withhold.online.service.server import SPOOL, Places, bound, say_who_may_come, warm_up
+from withhold.online.service.service import Service
 from withhold.online.service.settings import ServiceSettings
 from withhold.online.service.spool import Spool
 from withhold.online.service.uploads import pixels_of
-from withhold.online.settings import SpeedName
+from withhold.online.settings import SPEEDS, SpeedName
 
 # Under `uv run` Ray would start each worker through uv again; and it would send usage reports.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
@@ -44,8 +48,18 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 from ray import serve
-from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
+from ray._private import ray_constants
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+from ray.serve.exceptions import DeploymentUnavailableError, RayServeException, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 NAME = "withhold"
@@ -54,6 +68,28 @@ TRIES = 5
 
 CHECKED_WITHIN = 5.0
 """Seconds within which a replica must answer for the service to be ready."""
+
+RECENT = 30.0
+"""Seconds for which an image that came back shows that replicas live, so that a queue is no fault."""
+
+LOST = (
+    DeploymentUnavailableError,
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    ReplicaUnavailableError,
+    WorkerCrashedError,
+)
+"""What says that a replica, its machine or its answer is lost, and nothing about the image."""
+
+LOOPBACK = "127.0.0.1"
+HEAD = "node:__internal_head__"
+"""Resource that Ray gives to the head of a cluster, and to no other node."""
+
+UNSENT = Picture(np.empty((0, 0, 3), np.uint8))
+"""In place of the picture of what comes from a replica: the file has it too, and nobody needs it twice."""
 
 LAST_SECONDS = 10
 """For answers that are on their way when everything else has ended."""
@@ -79,11 +115,12 @@ class Outcome:
     """What became of an image in a replica.
 
     Attributes:
+        result: What was released, `picture` being `UNSENT`; or what clients are told, or what went wrong.
         batch: Images of its batch, told for the first of them only.
         seconds: That the batch took, by image.
     """
 
-    result: Released | Exception
+    result: Released | Problem | Exception
     batch: int | None
     seconds: float
 
@@ -92,25 +129,43 @@ class Replica:
     """A protector that is rebuilt from its files and protects what comes, several images together."""
 
     def __init__(self, stored: Stored, device: str | None, settings: ServiceSettings, *, allow: bool) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="withhold-replica-")  # readable by its owner alone
-        write_folder(Path(self._folder.name), stored.document, stored.files)
-        self._protector = Protector.load(self._folder.name, device=device, allow_differences=allow)
+        # Readable by its owner alone, and gone when the protector is loaded: it keeps everything in memory.
+        with tempfile.TemporaryDirectory(prefix="withhold-replica-") as folder:
+            write_folder(Path(folder), stored.document, stored.files)
+            self._protector = Protector.load(folder, device=device, allow_differences=allow)
         warm_up(self._protector)
-        batches = self.protect
-        batches.set_max_batch_size(settings.max_batch or self._protector.document.lanes)
-        batches.set_batch_wait_timeout_s(settings.max_wait_ms / 1000)
+        self._log = Log()  # Ray keeps it with the logs of the replica
+        for batches in (self.full, self.quick, self.instant):
+            batches.set_max_batch_size(settings.max_batch or self._protector.document.lanes)
+            batches.set_batch_wait_timeout_s(settings.max_wait_ms / 1000)
+
+    # One method for each speed, so that no image waits for the slower ones of its batch.
 
     @serve.batch  # type: ignore[untyped-decorator]
-    async def protect(self, wanted: Sequence[Wanted]) -> list[Outcome]:
+    async def full(self, wanted: Sequence[Wanted]) -> list[Outcome]:
         """Protect images; see `Crafting.protect`."""
-        return await asyncio.to_thread(outcomes, self._protector, wanted)
+        return await self.together(wanted)
+
+    @serve.batch  # type: ignore[untyped-decorator]
+    async def quick(self, wanted: Sequence[Wanted]) -> list[Outcome]:
+        """Protect images; see `Crafting.protect`."""
+        return await self.together(wanted)
+
+    @serve.batch  # type: ignore[untyped-decorator]
+    async def instant(self, wanted: Sequence[Wanted]) -> list[Outcome]:
+        """Protect images; see `Crafting.protect`."""
+        return await self.together(wanted)
+
+    async def together(self, wanted: Sequence[Wanted]) -> list[Outcome]:
+        """Protect images that came together."""
+        return await asyncio.to_thread(outcomes, self._protector, wanted, self._log)
 
     async def fingerprint(self) -> str:
         """Name the protector, as a sign of life."""
         return self._protector.fingerprint
 
 
-def outcomes(protector: Protector, wanted: Sequence[Wanted]) -> list[Outcome]:
+def outcomes(protector: Protector, wanted: Sequence[Wanted], log: Log) -> list[Outcome]:
     """Protect images that came together; each fails by itself only."""
     began = time.monotonic()
     results: dict[int, Released | Exception] = {}
@@ -118,12 +173,15 @@ def outcomes(protector: Protector, wanted: Sequence[Wanted]) -> list[Outcome]:
     for place, each in enumerate(wanted):
         try:
             accepted.setdefault(each.speed, {})[place] = protector.accept(each.content, each.label)
-        except InvalidInput as error:
+        except Exception as error:
             results[place] = error
     for speed, images in accepted.items():
         results.update(zip(images, _protected(protector, list(images.values()), speed), strict=True))
     seconds = (time.monotonic() - began) / len(wanted)
-    return [Outcome(results[place], len(wanted) if place == 0 else None, seconds) for place in range(len(wanted))]
+    return [
+        Outcome(_portable(results[place], log), len(wanted) if place == 0 else None, seconds)
+        for place in range(len(wanted))
+    ]
 
 
 def _protected(protector: Protector, images: Sequence[Accepted], speed: SpeedName) -> list[Released | Exception]:
@@ -133,6 +191,15 @@ def _protected(protector: Protector, images: Sequence[Accepted], speed: SpeedNam
         if len(images) == 1:
             return [error]
         return [each for image in images for each in _protected(protector, [image], speed)]
+
+
+def _portable(result: Released | Exception, log: Log) -> Released | Problem | Exception:
+    """Give what survives the way to another process; an error's cause and traceback do not."""
+    if isinstance(result, Released):
+        return replace(result, picture=UNSENT)
+    problem = problem_of(result)
+    log.failure(problem, result)
+    return RunStopped(str(result)) if isinstance(result, RunStopped) else problem
 
 
 class Replicated:
@@ -154,9 +221,14 @@ class Replicated:
         self._most_pixels, self._replicas = settings.max_pixels, settings.replicas
         self._rooms = Rooms(settings)
         self._seconds = FIRST_GUESS
+        self._lived = -math.inf
 
     async def protect(self, content: bytes, label: str | None, speed: SpeedName, *, patient: bool = False) -> Released:
-        """Protect an image; see `Crafting`. If its replica is lost, another one does it: the result is the same."""
+        """Protect an image; see `Crafting`. If its replica is lost, another one does it: the result is the same.
+
+        Returns:
+            What was released, `picture` being `UNSENT`.
+        """
         pixels = pixels_of(content, self._most_pixels)
         async with self._rooms.hold(pixels, patient=patient, seconds=self._seconds / self._replicas):
             outcome = await self._outcome(Wanted(content, label, speed))
@@ -170,9 +242,13 @@ class Replicated:
     async def _outcome(self, wanted: Wanted) -> Outcome:
         for _ in range(TRIES):
             try:
-                found: Outcome = await self._handle.protect.remote(wanted)
-            except (RayError, RayServeException):
+                found: Outcome = await getattr(self._handle, wanted.speed).remote(wanted)
+            except RayTaskError:  # raised in a replica, which lives; it can also be of the type of its cause
+                raise
+            except LOST:
+                self._lived = -math.inf
                 continue
+            self._lived = time.monotonic()
             return found
         raise Stopping(RESTART)
 
@@ -181,7 +257,9 @@ class Replicated:
         return self._rooms.taken
 
     async def check(self) -> None:
-        """Ask one of the replicas; see `Crafting`."""
+        """Ask one of the replicas, unless an image has just come back: the question waits behind images."""
+        if time.monotonic() - self._lived < RECENT:
+            return
         try:
             async with asyncio.timeout(CHECKED_WITHIN):
                 await self._handle.fingerprint.remote()
@@ -198,6 +276,7 @@ class Ingress:
     def __init__(self, handle: DeploymentHandle, about: About, places: Places, settings: ServiceSettings) -> None:
         self._handle, self._about, self._places, self._settings = handle, about, places, settings
         self._open = contextlib.ExitStack()
+        self._service: Service | None = None
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Open what the application needs, and make it."""
@@ -207,7 +286,14 @@ class Ingress:
         ledger = Ledger.open(places.ledger or default_url(places.protector))
         self._open.callback(ledger.close)
         crafting = Replicated(self._handle, self._about, self._settings, metrics.batches.observe)
-        return create_app(crafting, ledger, self._settings, spool, metrics=metrics, log=log)
+        app = create_app(crafting, ledger, self._settings, spool, metrics=metrics, log=log)
+        self._service = app.state.service
+        return app
+
+    async def drain(self) -> None:
+        """Accept nothing more, finish what was accepted, and after some time hand back the rest."""
+        if self._service is not None:
+            await self._service.drain(self._settings.shutdown_timeout)
 
     def __del__(self) -> None:
         """Close them."""
@@ -220,6 +306,7 @@ def serve_replicas(places: Places, settings: ServiceSettings) -> None:
     Raises:
         InvalidInput: A place, the address, the port or the cluster cannot be used.
         LedgerUnavailable: The ledger is away.
+        RunStopped: The replicas do not start.
     """
     log = Log()
     places = places.absolute()
@@ -233,13 +320,47 @@ def serve_replicas(places: Places, settings: ServiceSettings) -> None:
         port = int(listener.getsockname()[1])
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     with _cluster(settings):
-        _check_room(settings, stored.document)
+        check_head()
+        check_room(settings, places.device or stored.document.device)
         serve.start(http_options={"host": settings.host, "port": port, "location": "HeadOnly"})
-        serve.run(_application(stored, places, settings), name=NAME, route_prefix="/", blocking=False)
-        log.event("listening", host=settings.host, port=port, replicas=settings.replicas)
-        _wait_for_a_signal()
-        log.event("stopping")
+        try:
+            front = start(_application(stored, places, settings))
+            log.event("listening", host=settings.host, port=port, replicas=settings.replicas)
+            _wait_for_a_signal()
+            log.event("stopping")
+            _drain(front, settings.shutdown_timeout + LAST_SECONDS)
+        finally:
+            end(settings)
+
+
+def start(application: serve.Application) -> DeploymentHandle:
+    """Start an application, and return when it can be used.
+
+    Raises:
+        RunStopped: It does not start.
+    """
+    try:
+        return serve.run(application, name=NAME, route_prefix="/", blocking=False)
+    except (RuntimeError, RayError, RayServeException) as error:
+        msg = (
+            "Ray could not start the service; the logs of Ray Serve say why, by default those in "
+            "/tmp/ray/session_latest/logs/serve. A replica refuses to start where it would compute otherwise than the "
+            "machine that prepared the protector"
+        )
+        raise RunStopped(msg) from error
+
+
+def end(settings: ServiceSettings) -> None:
+    """End the application; of a cluster that others may use, nothing else."""
+    if settings.address is None:
         serve.shutdown()
+    else:
+        serve.delete(NAME)
+
+
+def _drain(front: DeploymentHandle, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError, RayError, RayServeException):  # it is ended in any case
+        front.drain.remote().result(timeout_s=seconds)
 
 
 def _application(stored: Stored, places: Places, settings: ServiceSettings) -> serve.Application:
@@ -250,7 +371,7 @@ def _application(stored: Stored, places: Places, settings: ServiceSettings) -> s
     crafting = serve.deployment(Replica, name="crafting").options(
         num_replicas=settings.replicas,
         ray_actor_options={"num_cpus": 1, **gpus},
-        max_ongoing_requests=2 * most,  # so that the next batch is there when one is done
+        max_ongoing_requests=(1 + len(SPEEDS)) * most,  # so that the next batch of any speed is there when one is done
         graceful_shutdown_timeout_s=settings.shutdown_timeout,
     )
     here = ray.util.get_node_ip_address()
@@ -275,7 +396,9 @@ def _cluster(settings: ServiceSettings) -> Iterator[None]:
     """
     try:
         if settings.address is None:
-            ray.init(include_dashboard=False, num_cpus=max(settings.replicas, os.cpu_count() or 1), **QUIET)
+            _stay_on_this_machine()
+            cpus = max(settings.replicas, os.cpu_count() or 1)
+            ray.init(include_dashboard=False, num_cpus=cpus, _node_ip_address=LOOPBACK, **QUIET)
         else:
             check_reachable(settings.address)
             ray.init(settings.address, **QUIET)
@@ -310,14 +433,40 @@ def check_reachable(address: str) -> None:
         raise InvalidInput(msg) from error
 
 
-def _check_room(settings: ServiceSettings, document: Document) -> None:
+def _stay_on_this_machine() -> None:
+    """Have a cluster that is started from now on listen on the loopback address only.
+
+    Ray would put another address of the machine in place of 127.0.0.1, except where clusters of several machines are
+    switched off. It reads the variable when it is imported, here earlier than the address is known; its processes read
+    it when they start.
+    """
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+def check_head() -> None:
+    """Refuse another machine than the head of the cluster: HTTP is there.
+
+    Raises:
+        InvalidInput: It is another one.
+    """
+    own = ray.get_runtime_context().get_node_id()
+    if not any(node["NodeID"] == own and HEAD in node["Resources"] for node in ray.nodes()):
+        msg = "the service listens on the head of the cluster, and this is another machine; start it on the head"
+        raise InvalidInput(msg)
+
+
+def check_room(settings: ServiceSettings, device: str) -> None:
     """Refuse more replicas than the cluster can ever hold.
+
+    Args:
+        device: That they compute on.
 
     Raises:
         InvalidInput: It has too few processors, or too few GPUs.
     """
     has = ray.cluster_resources()
-    needed = "GPU" if document.device.startswith("cuda") else "CPU"
+    needed = "GPU" if device.startswith("cuda") else "CPU"
     if has.get(needed, 0) < settings.replicas:
         msg = (
             f"{settings.replicas} replicas need a {needed} each, and the cluster has {has.get(needed, 0):g}; "

@@ -151,6 +151,7 @@ class Server(uvicorn.Server):
         self._seconds, self._log = settings.shutdown_timeout, log
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
+        self._signalled = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""
@@ -162,10 +163,12 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Handle a signal."""
-        if self._loop is None or self._service.stopping:
+        if self._loop is None or self._signalled:
+            self.force_exit = self._signalled
             super().handle_exit(sig, frame)
         else:
             self._loop.call_soon_threadsafe(self._drain)
+        self._signalled = True
 
     def _drain(self) -> None:
         if self._draining is None:

@@ -53,7 +53,7 @@ class Service:
         self.jobs = JobRunner(
             self.protecting,
             self.accounting,
-            ledger.jobs,
+            ledger,
             spool,
             at_once=at_once,
             most=settings.max_jobs,

@@ -1,5 +1,6 @@
 """Files of jobs on disk: encrypted, readable by their owner alone, and there after the process was killed."""
 
+import re
 import secrets
 import shutil
 import time
@@ -17,7 +18,11 @@ from withhold.errors import InvalidInput, WithholdError
 
 NONCE = 12
 LOCK = "lock"
+MARKER = "withhold-spool"
+"""Empty file that says that a folder is a spool; nothing is ever touched in a folder without it."""
+
 DELETED = ".deleted"
+JOB = re.compile(r"[0-9a-f]{32}")
 
 
 class Unreadable(WithholdError):
@@ -41,16 +46,17 @@ class Spool:
         """Open a folder for one process; it is made if it is not there.
 
         Args:
+            folder: A spool, an empty folder or none.
             secret: The protector's key.
 
         Raises:
-            InvalidInput: It cannot be written, or another process has it.
+            InvalidInput: It holds something else, it cannot be written, or another process has it.
         """
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o700)
+            _make(folder)
             lock = FileLock(folder / LOCK, mode=0o600)
             lock.acquire(timeout=0)
+            (folder / MARKER).touch(mode=0o600)
         except Timeout:
             msg = f"the spool {folder} is used by another service; stop that one, or give this one its own with --spool"
             raise InvalidInput(msg) from None
@@ -58,7 +64,8 @@ class Spool:
             msg = f"the spool {folder} cannot be used: {error.strerror}; give another folder with --spool"
             raise InvalidInput(msg) from error
         for doomed in folder.glob(f"*{DELETED}"):
-            shutil.rmtree(doomed, ignore_errors=True)
+            if JOB.fullmatch(doomed.stem):
+                shutil.rmtree(doomed, ignore_errors=True)
         return cls(folder, secret, lock)
 
     def close(self) -> None:
@@ -67,14 +74,18 @@ class Spool:
 
     def jobs(self) -> Iterator[str]:
         """Name the jobs that have files."""
-        return (each.name for each in self._folder.iterdir() if each.is_dir() and each.suffix != DELETED)
+        return (each.name for each in self._folder.iterdir() if JOB.fullmatch(each.name) and each.is_dir())
 
     def write(self, job: str, name: str, content: bytes) -> None:
         """Write a file durably; when this returns, it survives a kill and a crash.
 
+        Args:
+            job: Its id, 32 hexadecimal digits.
+
         Raises:
             RunStopped: The disk is full.
         """
+        assert JOB.fullmatch(job), "else it would not be found again"
         place = self._folder / job
         if not place.is_dir():
             place.mkdir(mode=0o700)
@@ -118,6 +129,21 @@ class Spool:
             return time.time() - (self._folder / job / name).stat().st_mtime
         except FileNotFoundError:
             return None
+
+
+def _make(folder: Path) -> None:
+    """Make a folder that its owner alone may look into; one that is there stays as it is.
+
+    Raises:
+        InvalidInput: It is there, and holds something that is no spool.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        names = {each.name for each in folder.iterdir()}
+        if MARKER not in names and not names <= {LOCK}:
+            msg = f"the folder {folder} is not empty and is no spool; name another one with --spool, such as "
+            raise InvalidInput(msg + f"{folder / 'spool'}") from None
 
 
 def _bound_to(job: str, name: str) -> bytes:

@@ -9,12 +9,13 @@ from pydantic import BaseModel
 
 from withhold.online.ledger import LedgerUnavailable
 from withhold.online.service.batcher import RESTART
-from withhold.online.service.crafting import Stopping
+from withhold.online.service.crafting import Stopping, Unavailable
+from withhold.online.service.problems import later
 from withhold.online.service.routes.shared import Serving, problems
 
 router = APIRouter(tags=["health"])
 PATIENCE = 5.0
-"""Seconds for the ledger to answer."""
+"""Seconds for the ledger to answer, and as many for what crafts."""
 
 
 class Health(BaseModel):
@@ -37,10 +38,15 @@ async def ready(service: Serving) -> Health:
     try:
         async with asyncio.timeout(PATIENCE):
             await service.accounting.ping()
-            await service.crafting.check()
     except TimeoutError:
         msg = f"the ledger did not answer within {PATIENCE:g} s"
         raise LedgerUnavailable(msg) from None
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await service.crafting.check()
+    except (TimeoutError, Unavailable):
+        detail = "What protects the images does not answer."
+        raise later(HTTPStatus.SERVICE_UNAVAILABLE, "crafting-unavailable", detail, RESTART) from None
     return Health(status="ready")
 
 
