@@ -74,7 +74,6 @@ def _require(module: str, extra: str = "serve") -> None:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
         msg = (
-            f"the service needs {error.name}, which is not installed; install it with "
-            f"`pip install 'withhold[{extra}]'`"
+            f"the service needs {error.name}, which is not installed; install it with `pip install 'withhold[{extra}]'`"
         )
         raise InvalidInput(msg) from None
