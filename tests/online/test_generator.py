@@ -157,7 +157,7 @@ def test_any_objective_will_do() -> None:
         return sum(float((g * t).sum()) for g, t in zip(flat, direction, strict=True))
 
     before = inner_product()
-    recipe = GeneratorRecipe(epochs=10, batch_size=16, lr=5e-3)
+    recipe = GeneratorRecipe(epochs=20, batch_size=16, lr=1e-3)
     train_generator(made, images, labels, objective, views=craft.Unchanged(), recipe=recipe, seed=0)
     assert inner_product() > before
 

@@ -239,8 +239,8 @@ def test_a_kill_loses_nothing_that_was_accepted_and_what_is_not_finished_in_time
     with Serving(folder) as serving:
         serving.close_gate()
         job = posted_job(serving, contents, headers)
-        single = pool.submit(post, serving.url, bright(9), {**headers, "Idempotency-Key": "k"})
         until(lambda: report(serving, job, headers)["done"] == 2, "a part of the job")
+        single = pool.submit(post, serving.url, bright(9), {**headers, "Idempotency-Key": "k"})
         begun(serving, 2)
         serving.kill()
         assert isinstance(single.exception(), httpx.TransportError)
