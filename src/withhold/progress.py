@@ -18,6 +18,10 @@ class Reporter(Protocol):
         """Record finished units of the current task."""
         ...
 
+    def status(self, **counts: int) -> None:
+        """State how the current task stands beside its progress, such as how many workers there are."""
+        ...
+
     def finish(self) -> None:
         """End the current task."""
         ...
@@ -34,6 +38,9 @@ class Silent:
 
     def advance(self, count: int = 1) -> None:
         """Ignore progress."""
+
+    def status(self, **counts: int) -> None:
+        """Ignore how it stands."""
 
     def finish(self) -> None:
         """Ignore the end."""

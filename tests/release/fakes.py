@@ -53,6 +53,9 @@ class UniformCrafter:
     eps: float
     calls: list[int] = field(default_factory=list)
 
+    def on(self, device: str) -> "UniformCrafter":  # noqa: ARG002
+        return self
+
     def __call__(self, pictures: Sequence[Picture], shown: Sequence[Shown], seed: int) -> Crafted:
         self.calls.append(seed)
         draw = np.random.default_rng(seed)
@@ -72,6 +75,7 @@ class Listener:
     said: list[str] = field(default_factory=list)
     tasks: list[tuple[str, int]] = field(default_factory=list)
     advanced: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
 
     def say(self, text: str) -> None:
         self.said.append(text)
@@ -82,6 +86,9 @@ class Listener:
 
     def advance(self, count: int = 1) -> None:
         self.advanced += count
+
+    def status(self, **counts: int) -> None:
+        self.counts = counts
 
     def finish(self) -> None:
         assert self.advanced == self.tasks[-1][1]

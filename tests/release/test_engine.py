@@ -9,7 +9,7 @@ from withhold.data.dataset import Entry
 from withhold.data.folder import FolderDataset, FolderWriter
 from withhold.data.pixels import Picture
 from withhold.release.crafting import Crafted, Shown
-from withhold.release.engine import AHEAD, BEHIND
+from withhold.release.engines.local import AHEAD, BEHIND
 from withhold.release.run import run
 
 PATIENCE = 60

@@ -90,6 +90,9 @@ class Remembering:
 
     given: list[tuple[Picture, Shown]]
 
+    def on(self, device: str) -> "Remembering":  # noqa: ARG002
+        return self
+
     def __call__(self, pictures: Sequence[Picture], shown: Sequence[Shown], seed: int) -> Crafted:  # noqa: ARG002
         self.given += zip(pictures, shown, strict=True)
         deltas = [np.full((3, *picture.levels.shape[:2]), 4 / 255, np.float32) for picture in pictures]

@@ -1,11 +1,12 @@
 """`withhold protect`."""
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +17,7 @@ from withhold.cli.shared import AllowDifferences, Json, Quiet, Source
 from withhold.errors import InvalidInput
 from withhold.online.settings import DEFAULT_SPEED, SpeedName, check_free
 from withhold.progress import Reporter
+from withhold.release.engines.options import EngineName, EngineOptions
 from withhold.release.settings import ProtectSettings
 
 if TYPE_CHECKING:
@@ -41,6 +43,20 @@ def protect(
         typer.Option(help=f"With --protector: how an image is crafted. [dim]\\[default: {DEFAULT_SPEED}][/dim]"),
     ] = None,
     allow_differences: AllowDifferences = False,
+    engine: Annotated[EngineName, typer.Option(help="Craft on this machine, or on a Ray cluster.")] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="With --engine ray: HOST:PORT of the cluster's head, or auto; absent, one is started here."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="With --engine ray: processes that craft; as many as fit if absent.")
+    ] = None,
+    gpus_per_worker: Annotated[
+        float, typer.Option(help="With --engine ray: GPUs of each worker; may be a fraction.")
+    ] = 0.0,
+    progress: Annotated[
+        Literal["auto", "json"], typer.Option(help="What stderr gets: bars or sentences, or JSON lines for programs.")
+    ] = "auto",
     json: Json = False,
     quiet: Quiet = False,
     **given: Any,  # noqa: ANN401 - one option per setting
@@ -62,6 +78,10 @@ def protect(
     withhold protect train.parquet released/ --config withhold.toml --dry-run
 
     withhold protect photos/ released/ --protector protector/ --speed quick
+
+    withhold protect photos/ released/ --device cuda:0,cuda:1
+
+    withhold protect photos/ released/ --engine ray --address auto --workers 32 --gpus-per-worker 1
     """
     settings = read_settings(ProtectSettings, "protect", config, given)
     if protector is None and (speed is not None or allow_differences):
@@ -70,9 +90,13 @@ def protect(
         raise InvalidInput(msg)
     if protector is not None:
         check_free(settings)
-    with reporting(quiet) as reporter:
+    options = EngineOptions(engine, address, workers, gpus_per_worker)
+    if engine != "local" and (dry_run or protector is not None):
+        msg = f"{'a dry run' if dry_run else 'a protector'} works on this machine only; leave out --engine"
+        raise InvalidInput(msg)
+    with reporting(quiet, lines=progress == "json") as reporter, contextlib.ExitStack() as stack:
         if protector is None:
-            way = _on_its_own()
+            way, settings = _on_its_own(options, settings, reporter, stack)
         else:
             way = _by_protector(protector, speed or DEFAULT_SPEED, settings, allow_differences, reporter)
         result: ProtectReport | Estimate
@@ -93,11 +117,19 @@ class _Way:
     plan: "Callable[..., Estimate]"
 
 
-def _on_its_own() -> _Way:
-    """Train or take a surrogate, and craft against it."""
-    from withhold.release import dry_run, run  # noqa: PLC0415 - torch stays away from --help
+def _on_its_own(
+    options: EngineOptions, settings: ProtectSettings, reporter: Reporter, stack: contextlib.ExitStack
+) -> tuple[_Way, ProtectSettings]:
+    """Train or take a surrogate, and craft against it.
 
-    return _Way(run.protect, dry_run.dry_run)
+    Raises:
+        InvalidInput: The engine is not there, or cannot do what is asked for.
+    """
+    from withhold.release import dry_run, run  # noqa: PLC0415 - torch stays away from --help
+    from withhold.release.engines.choose import opened  # noqa: PLC0415
+
+    engine, settings = stack.enter_context(opened(options, settings, reporter))
+    return _Way(partial(run.protect, engine=engine), dry_run.dry_run), settings
 
 
 def _by_protector(

@@ -25,9 +25,18 @@ def write_atomic(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+_writer = b""
+
+
+def write_as(name: str) -> None:
+    """Name this process apart from others that may write the same files at the same time."""
+    global _writer  # noqa: PLW0603 - it is one for the process
+    _writer = name.encode()
+
+
 def partial_of(path: Path) -> Path:
     """Name the file that holds what is written before it takes its own name; a kill may leave it."""
-    return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.partial")
+    return path.with_name(f".{hashlib.sha256(os.fsencode(path.name) + _writer).hexdigest()[:16]}.partial")
 
 
 @contextmanager

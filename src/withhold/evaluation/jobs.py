@@ -1,8 +1,5 @@
 """Running cells: one after another here, or several at a time in processes of their own."""
 
-import contextlib
-import os
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -16,7 +13,8 @@ import torch.multiprocessing
 
 from withhold.errors import InvalidInput, RunStopped
 from withhold.evaluation.settings import SharedSettings
-from withhold.networks.choose import resolve_device
+from withhold.networks.choose import resolve_devices
+from withhold.processes import end_with
 
 
 class Task(Protocol):
@@ -120,7 +118,7 @@ def workers(settings: SharedSettings) -> Workers:
     Raises:
         InvalidInput: A device is not there, or there are more devices than jobs.
     """
-    devices = tuple(resolve_device(name.strip()) for name in settings.device.split(","))
+    devices = resolve_devices(settings.device)
     if len(devices) > settings.jobs:
         msg = f"{len(devices)} devices need as many jobs, one for each; got --jobs {settings.jobs}"
         raise InvalidInput(msg)
@@ -133,16 +131,9 @@ _harness: Runner[Any, Any] | None = None
 def _begin(harness: Runner[Any, Any], names: "SimpleQueue[str]", threads: int, watched: Connection) -> None:
     """Set up one worker process; tensors arrive in shared memory."""
     global _harness  # noqa: PLW0603 - a process of a pool has no other place to keep what all its tasks share
-    threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
+    end_with(watched)
     torch.set_num_threads(threads)
     _harness = replace(harness, device=torch.device(names.get()))
-
-
-def _end_with(watched: Connection) -> None:
-    """End this process, whatever it does, when the other end of a connection is closed."""
-    with contextlib.suppress(EOFError, OSError):
-        watched.recv()
-    os._exit(1)
 
 
 def _run(cell: Task) -> Any:  # noqa: ANN401 - whatever the runner gives

@@ -92,6 +92,15 @@ def choose_for_faces(sizes: Sizes, device: torch.device) -> Choice:
     return Choice(architecture, side, "native", reason)
 
 
+def resolve_devices(names: str) -> tuple[torch.device, ...]:
+    """Turn names with commas between them, such as `cuda:0,cuda:1`, into devices that are there.
+
+    Raises:
+        InvalidInput: One of them is not on this machine.
+    """
+    return tuple(resolve_device(name.strip()) for name in names.split(","))
+
+
 def resolve_device(name: str) -> torch.device:
     """Turn `auto`, `cpu`, `cuda`, `cuda:1` or `mps` into a device that is there.
 

@@ -32,6 +32,11 @@ class ProtectorCrafter:
     classes: Sequence[str]
     steps: int | None = None
 
+    def on(self, device: str) -> "ProtectorCrafter":
+        """Return itself: a protector computes where it was loaded."""
+        assert device == self.protector.device, f"loaded for {self.protector.device}, not {device}"
+        return self
+
     def __call__(self, pictures: Sequence[Picture], shown: Sequence[Shown], seed: int) -> Crafted:  # noqa: ARG002
         """Craft each picture by itself; the losses are those of the pictures as they are released."""
         known = self.protector.classes

@@ -1,5 +1,6 @@
 """Crafting as the settings describe it: pictures of any size in, perturbations out."""
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -56,6 +57,11 @@ class Reference:
     network: nn.Module
     margin: craft.Margin = craft.no_margin
     directions: Mapping[int, Direction] = field(default_factory=dict)
+
+    def on(self, device: str) -> "Reference":
+        """Return a copy on another device."""
+        directions = {label: tuple(part.to(device) for part in each) for label, each in self.directions.items()}
+        return replace(self, network=copy.deepcopy(self.network).to(device), directions=directions)
 
     def direction(self, batches: Iterable[Clean]) -> Direction:
         """Return the direction of clean images: the unit gradient of their reverse training loss."""
@@ -147,6 +153,10 @@ class GradientCrafter:
         ]
         delta = craft.best_of(craft_once, penalised, generators)
         return self._report(batch, delta, losses(delta), augment)
+
+    def on(self, device: str) -> "GradientCrafter":
+        """Return a copy on another device."""
+        return replace(self, surrogates=tuple(surrogate.on(device) for surrogate in self.surrogates))
 
     @property
     def device(self) -> torch.device:

@@ -38,6 +38,10 @@ class Crafter(Protocol):
         """Craft perturbations for pictures with equal channel counts and any sizes, each with something to see."""
         ...
 
+    def on(self, device: str) -> "Crafter":
+        """Return the same on another device."""
+        ...
+
 
 def untouched(pictures: Sequence[Picture]) -> Crafted:
     """Leave pictures that show no face as they are; nothing is measured on them."""

@@ -202,10 +202,10 @@ def _prepare(work: Materials, network: "nn.Module | None") -> Prepared:
 
 
 def _untrained(settings: ProtectSettings, originals: "Originals") -> "Surrogate":
-    from withhold.networks.choose import resolve_device  # noqa: PLC0415
+    from withhold.networks.choose import resolve_devices  # noqa: PLC0415
     from withhold.release.surrogate import Surrogate, choice_of, untrained  # noqa: PLC0415
 
-    device = resolve_device(settings.device)
+    device = resolve_devices(settings.device)[0]
     network = untrained(settings, originals.classes, choice_of(settings, originals.sizes, device))
     views = originals.views(network.input_size, settings.augment)
     return Surrogate((network.to(device).eval(),), network.input_size, views, "", 0.0)

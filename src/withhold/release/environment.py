@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from withhold.networks.choose import resolve_device
+from withhold.networks.choose import resolve_devices
 
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
@@ -27,13 +27,19 @@ class Environment:
     threads: int
 
     @staticmethod
-    def here(device: str) -> "Environment":
-        """Describe this process, with the device that the settings name.
+    def here(device: str, threads: int | None = None) -> "Environment":
+        """Describe this process, with the device that the settings name; of several devices they are of one type.
+
+        Args:
+            threads: Of each process that will compute; this one's if absent, shared among the devices of a processor.
 
         Raises:
             InvalidInput: There is no such device.
         """
-        return Environment(str(torch.__version__), resolve_device(device).type, torch.get_num_threads())
+        devices = resolve_devices(device)
+        shared = len(devices) if devices[0].type == "cpu" else 1
+        threads = threads or max(1, torch.get_num_threads() // shared)
+        return Environment(str(torch.__version__), devices[0].type, threads)
 
     def differences(self, now: "Environment") -> list[str]:
         """Say what keeps a run that began here from being continued there; the thread count can be set, and is."""

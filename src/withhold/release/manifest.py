@@ -1,6 +1,6 @@
 """The private manifest: which released image came from which original, and what was measured on each pair."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from withhold.data.atomic import write_atomic
 from withhold.errors import RunStopped
+from withhold.release.engines.batches import Record
 from withhold.release.plan import Plan
 from withhold.release.sidecar import Sidecar
 from withhold.release.stored_plan import table_bytes
@@ -52,9 +53,9 @@ class Quality:
     sign_agreement: float | None
 
 
-def save_record(sidecar: Sidecar, batch: int, columns: Sequence[Iterable[object]]) -> None:
-    """Record a finished batch with the columns of `MEASURED`, once its images are stored."""
-    arrays = [pa.array(list(column), field.type) for column, field in zip(columns, MEASURED, strict=True)]
+def save_record(sidecar: Sidecar, batch: int, record: Record) -> None:
+    """Record a finished batch, once its images are stored."""
+    arrays = [pa.array(column, field.type) for column, field in zip(record, MEASURED, strict=True)]
     write_atomic(sidecar.record(batch), table_bytes(pa.table(arrays, schema=MEASURED)))
 
 

@@ -55,13 +55,18 @@ def accept(_: Dataset) -> None:
     """Refuse nothing."""
 
 
-def open_to_release(source: Path, destination: Path, settings: ProtectSettings, check: Check = accept) -> Opened:
+def open_to_release(
+    source: Path, destination: Path, settings: ProtectSettings, check: Check = accept, threads: int | None = None
+) -> Opened:
     """Open a source, and refuse what can be refused without reading an image.
+
+    Args:
+        threads: Of each process that will craft by a new plan; see `Environment.here`.
 
     Raises:
         InvalidInput: The places, the device, the settings, the surrogate or what states faces are unusable.
     """
-    environment = Environment.here(settings.device)
+    environment = Environment.here(settings.device, threads)
     if settings.epochs is not None and settings.snapshots > settings.epochs:
         msg = (
             f"snapshots are taken at the ends of epochs, and {settings.snapshots} of them do not fit into "

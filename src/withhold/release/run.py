@@ -15,10 +15,11 @@ from withhold.errors import InvalidInput
 from withhold.progress import SILENT, Reporter
 from withhold.release.crafting import Crafter
 from withhold.release.document import ReleaseDocument, read_document, write_document
-from withhold.release.engine import Work, craft_batches
+from withhold.release.engines.batches import Engine, Work, batches_of
+from withhold.release.engines.choose import engine_on
 from withhold.release.environment import reproducing
 from withhold.release.face_finding import find_faces
-from withhold.release.manifest import Quality, read_quality, write_manifest
+from withhold.release.manifest import Quality, read_quality, save_record, write_manifest
 from withhold.release.plan import Plan, settings_that_matter
 from withhold.release.preparing import Check, Opened, accept, open_to_release, plan_release
 from withhold.release.publish import clear_partial, craft_again, publish, stopping_cleanly, was_published
@@ -104,6 +105,7 @@ def protect(
     settings: ProtectSettings = DEFAULTS,
     *,
     surrogate: "nn.Module | None" = None,
+    engine: Engine | None = None,
     reporter: Reporter = SILENT,
 ) -> ProtectReport:
     """Protect a labelled image dataset: write a release of the same layout that cannot usefully be trained on.
@@ -116,6 +118,7 @@ def protect(
         source: Folder or file in a layout that `open_dataset` knows.
         destination: A folder that is new or empty, or a finished release of the same call, which is verified again.
         surrogate: Classifier of pixels in [0, 1] to craft against; what the settings say if absent.
+        engine: Crafts and writes the batches; by the device in the settings if absent. The release is the same.
 
     Raises:
         InvalidInput: An argument or the dataset is unusable; nothing was released.
@@ -126,7 +129,7 @@ def protect(
     make = partial(build_crafter, network=surrogate)
     check = partial(check_surrogate, settings=settings, network=surrogate)
     known = fingerprint(settings, surrogate)
-    return run(source, destination, settings, make, reporter, fingerprint=known, check=check)
+    return run(source, destination, settings, make, reporter, fingerprint=known, check=check, engine=engine)
 
 
 def run(
@@ -138,6 +141,7 @@ def run(
     *,
     fingerprint: str | None = None,
     check: Check = accept,
+    engine: Engine | None = None,
 ) -> ProtectReport:
     """Protect a dataset with any crafter; see `protect`.
 
@@ -147,11 +151,12 @@ def run(
         check: Called with the dataset before any image is read, to refuse what the crafter could not work on.
     """
     started = time.monotonic()
-    opened = open_to_release(Path(source), Path(destination), settings, check)
+    engine = engine or engine_on(settings.device)
+    opened = open_to_release(Path(source), Path(destination), settings, check, engine.threads)
     sidecar = opened.sidecar
     with stopping_cleanly(sidecar, reporter), sidecar.locked():
         plan = settle_plan(opened, fingerprint, reporter)
-        job = _Job(plan, opened.dataset, settings, sidecar, reporter)
+        job = _Job(plan, opened.dataset, settings, sidecar, engine, reporter)
         effort = _Effort()
         if was_published(sidecar, job.document()):
             verification = job.verify(sidecar.destination)
@@ -181,6 +186,7 @@ class _Job:
     dataset: Dataset
     settings: ProtectSettings
     sidecar: Sidecar
+    engine: Engine
     reporter: Reporter
 
     def build(self, make_crafter: MakeCrafter) -> _Effort:
@@ -204,12 +210,14 @@ class _Job:
         check_room(self.sidecar.root, needed)
         place = self.sidecar.surrogate
         crafter = make_crafter(Materials(self.dataset, self.plan, self.settings, place, self.reporter, needed))
-        work = Work(self.plan, self.dataset, writer, self.sidecar, levels(self.settings.eps), self.settings.seed)
+        work = Work(self.dataset, writer, crafter, levels(self.settings.eps), self.settings.seed, self.plan.environment)
         rows = self.plan.rows_of_batches()
         images = sum(len(rows[batch]) for batch in pending)
         began = time.monotonic()
         self.reporter.start("Crafting", images, "images")
-        crafting = craft_batches(work, pending, crafter, self.reporter)
+        crafting = self.engine.work_off(
+            work, batches_of(self.plan, pending), partial(save_record, self.sidecar), self.reporter
+        )
         self.reporter.finish()
         return _Effort(images, time.monotonic() - began, crafting)
 

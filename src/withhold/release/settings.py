@@ -93,7 +93,11 @@ class ProtectSettings(BaseModel):
         1, ge=1, description="Checkpoints of the surrogate's training to craft against as an ensemble."
     )
     seed: int = Field(0, ge=0, description="Seed of every random draw.")
-    device: str = Field("auto", description="cpu, cuda, cuda:1, mps; auto takes the fastest present.")
+    device: str = Field(
+        "auto",
+        description="cpu, cuda, cuda:1, mps; several of one type, cuda:0,cuda:1, craft side by side; auto takes the "
+        "fastest present.",
+    )
     lossless: Literal["png", "webp"] = Field("png", description="Lossless format that lossy input is released in.")
     splits: tuple[str, ...] = Field((), description="Splits to protect and release; all if empty. Others are left out.")
     skip_unreadable: bool = Field(False, description="Leave unreadable images out of the release instead of refusing.")

@@ -11,7 +11,7 @@ from torch import nn
 from withhold.data.atomic import write_atomic
 from withhold.errors import InvalidInput
 from withhold.networks.checkpoint import encode, load
-from withhold.networks.choose import Choice, Sizes, Views, choose, choose_for_faces, resolve_device
+from withhold.networks.choose import Choice, Sizes, Views, choose, choose_for_faces, resolve_devices
 from withhold.networks.recipe import recipe_for
 from withhold.networks.table import Classifier, build, of_library, wrap
 from withhold.networks.training import EpochResult, accuracy, train
@@ -122,7 +122,7 @@ class _Source:
         self.reporter = reporter
         self.trained_on = OBJECTIVES[settings.objective].trained_on
         self.classes = originals.classes
-        self.device = resolve_device(settings.device)
+        self.device = resolve_devices(settings.device)[0]
         self.choice: Choice = choice_of(settings, originals.sizes, self.device)
 
     def given(self, network: nn.Module) -> Surrogate:

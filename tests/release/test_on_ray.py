@@ -1,0 +1,158 @@
+"""The engine on a real Ray cluster of this machine, started once, whose workers are really killed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.online.service.serving import ROOT
+from tests.release.fakes import Listener, make_uniform, settings, tree
+from tests.release.ray_crafters import Deadly, FailingTwice, FullDisk, KilledOnce, Stuck, Troubled
+
+from withhold.cluster import check_reachable, joined
+from withhold.errors import InvalidInput, RunStopped
+from withhold.release.engines.choose import device_of
+from withhold.release.engines.on_ray import OnRay, check_machines, check_room, versions
+from withhold.release.engines.options import EngineOptions
+from withhold.release.run import protect, run
+from withhold.release.settings import ProtectSettings
+from withhold.release.sidecar import Sidecar
+
+Module = Any
+"""Ray itself, which says nothing of its types."""
+
+CHOSEN = ProtectSettings(batch_size=2, steps=2, epochs=1, architecture="resnet9", objective="alignment")
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Module]:
+    pytest.importorskip("ray")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))  # the workers import the crafters of the tests
+        with joined(None, 4) as found:
+            yield found
+
+
+def on(ray: Module, workers: int) -> OnRay:
+    return OnRay(ray, workers, 0.0)
+
+
+def troubled(source: Path, tmp_path: Path, ray: Module, crafter: type[Troubled], workers: int = 2) -> Listener:
+    listener = Listener()
+    made = crafter(8 / 255, place=tmp_path)
+    run(source, tmp_path / "out", settings(batch_size=2), lambda _: made, listener, engine=on(ray, workers))
+    return listener
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_any_number_of_workers_gives_the_bytes_of_this_process(
+    source: Path,
+    tmp_path: Path,
+    ray: Module,
+    workers: int,
+) -> None:
+    """With a surrogate that is trained and a direction over the whole set, which travel to the workers."""
+    report = protect(source, tmp_path / "ray", CHOSEN, engine=on(ray, workers))
+    protect(source, tmp_path / "here", CHOSEN)
+    assert report.crafted == 12
+    assert tree(tmp_path / "ray") == tree(tmp_path / "here")
+
+
+@pytest.mark.parametrize("crafter", [KilledOnce, FailingTwice])
+def test_a_worker_killed_in_mid_batch_or_failing_storage_costs_nothing(
+    source: Path,
+    tmp_path: Path,
+    ray: Module,
+    crafter: type[Troubled],
+) -> None:
+    listener = troubled(source, tmp_path, ray, crafter)
+    run(source, tmp_path / "untroubled", settings(batch_size=2), make_uniform)
+    assert tree(tmp_path / "out") == tree(tmp_path / "untroubled")
+    assert listener.counts["retries"] >= 1
+    assert listener.advanced == 12  # every image once
+
+
+def test_a_batch_that_kills_every_worker_stops_the_run_and_the_rest_is_kept(
+    source: Path,
+    tmp_path: Path,
+    ray: Module,
+) -> None:
+    with pytest.raises(RunStopped, match=r"4 attempts at a batch with \w+/\d\.png failed"):
+        troubled(source, tmp_path, ray, Deadly)
+    finished = len(Sidecar(tmp_path / "out").finished())
+    assert finished < 6
+    report = run(source, tmp_path / "out", settings(batch_size=2), make_uniform)
+    assert report.crafted == 12 - 2 * finished
+
+
+def test_a_worker_that_gets_stuck_does_not_hold_back_the_rest(source: Path, tmp_path: Path, ray: Module) -> None:
+    listener = troubled(source, tmp_path, ray, Stuck)
+    run(source, tmp_path / "untroubled", settings(batch_size=2), make_uniform)
+    assert tree(tmp_path / "out") == tree(tmp_path / "untroubled")
+    assert listener.advanced == 12
+
+
+def test_what_a_worker_refuses_stops_the_run_in_its_words(source: Path, tmp_path: Path, ray: Module) -> None:
+    with pytest.raises(RunStopped, match=r"^no space left on the disk$"):
+        troubled(source, tmp_path, ray, FullDisk)
+
+
+def test_workers_that_cannot_start_are_said_to_fail(source: Path, tmp_path: Path, ray: Module) -> None:
+    class Unknown(Troubled):
+        def on(self, device: str) -> "Unknown":
+            if device == "cpu" and self.place.name == "there":
+                msg = "no such thing"
+                raise ValueError(msg)
+            return Unknown(self.eps, place=Path("there"))
+
+    with pytest.raises(RunStopped, match=r"3 workers in a row failed to start, the last one with: .*no such thing"):
+        troubled(source, tmp_path, ray, Unknown)
+
+
+def test_machines_with_other_versions_are_refused(ray: Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_machines(ray)
+    monkeypatch.setattr("withhold.release.engines.on_ray.__version__", "99")
+    with pytest.raises(InvalidInput, match=r"has Withhold .*, not 99; install the same"):
+        check_machines(ray)
+    assert versions()["Withhold"] == "99"
+
+
+def test_room_on_a_cluster_is_counted_in_whole_workers() -> None:
+    assert check_room({"CPU": 8.0}, EngineOptions("ray")) == 8
+    assert check_room({"CPU": 8.0, "GPU": 2.0}, EngineOptions("ray", gpus_per_worker=0.5)) == 4
+    assert check_room({"CPU": 3.0, "GPU": 2.0}, EngineOptions("ray", gpus_per_worker=0.5)) == 3
+    with pytest.raises(InvalidInput, match="a worker needs 1 GPUs, and the cluster has 0"):
+        check_room({"CPU": 8.0}, EngineOptions("ray", gpus_per_worker=1))
+    with pytest.raises(InvalidInput, match="needs a processor"):
+        check_room({"CPU": 0.5}, EngineOptions("ray"))
+
+
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:1", "http://127.0.0.1:6379", "127.0.0.1:99999999"])
+def test_an_address_without_a_cluster_is_refused(address: str) -> None:
+    with pytest.raises(InvalidInput, match="Ray cluster"):
+        check_reachable(address)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"address": "auto"}, "--engine ray"),
+        ({"workers": 2}, "--engine ray"),
+        ({"gpus_per_worker": 1.0}, "--engine ray"),
+        ({"name": "ray", "workers": 0}, "at least 1 worker"),
+        ({"name": "ray", "gpus_per_worker": -1.0}, "cannot be negative"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        EngineOptions(**given)
+
+
+def test_the_surrogate_is_trained_on_what_the_workers_compute_on() -> None:
+    assert device_of(EngineOptions("ray"), ProtectSettings()) == "cpu"
+    with pytest.raises(InvalidInput, match="'cuda' is not present"):
+        device_of(EngineOptions("ray", gpus_per_worker=1), ProtectSettings())
+    with pytest.raises(InvalidInput, match="workers with 1 GPUs compute on cuda"):
+        device_of(EngineOptions("ray", gpus_per_worker=1), ProtectSettings(device="cpu"))
+    with pytest.raises(InvalidInput, match="name one device"):
+        device_of(EngineOptions("ray"), ProtectSettings(device="cpu,cpu"))
