@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tests.online.service.serving import ROOT
 from tests.release.fakes import Listener, make_uniform, settings, tree
 from tests.release.ray_crafters import Deadly, FailingTwice, FullDisk, KilledOnce, Stuck, Troubled
@@ -12,7 +13,7 @@ from tests.release.ray_crafters import Deadly, FailingTwice, FullDisk, KilledOnc
 from withhold.cluster import check_reachable, joined
 from withhold.errors import InvalidInput, RunStopped
 from withhold.release.engines.choose import device_of
-from withhold.release.engines.on_ray import OnRay, check_machines, check_room, versions
+from withhold.release.engines.on_ray import OnRay, check_machines, check_room, facts
 from withhold.release.engines.options import EngineOptions
 from withhold.release.run import protect, run
 from withhold.release.settings import ProtectSettings
@@ -109,12 +110,30 @@ def test_workers_that_cannot_start_are_said_to_fail(source: Path, tmp_path: Path
         troubled(source, tmp_path, ray, Unknown)
 
 
-def test_machines_with_other_versions_are_refused(ray: Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_machines(ray)
+def test_machines_with_other_versions_are_refused(tmp_path: Path, ray: Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_machines(ray, [tmp_path])
     monkeypatch.setattr("withhold.release.engines.on_ray.__version__", "99")
-    with pytest.raises(InvalidInput, match=r"has Withhold .*, not 99; install the same"):
-        check_machines(ray)
-    assert versions()["Withhold"] == "99"
+    with pytest.raises(InvalidInput, match=r"has Withhold .*, not 99 \(1 findings\); every machine"):
+        check_machines(ray, [tmp_path])
+    assert facts([tmp_path]) == {
+        "Withhold": "99",
+        "PyTorch": torch.__version__,
+        str(tmp_path): "in its file system",
+    }
+
+
+def test_workers_that_do_not_see_the_results_are_refused(source: Path, tmp_path: Path, ray: Module) -> None:
+    """On another machine the same path may be another folder; here the driver's file never appears."""
+    touch = Path.touch
+
+    def vanishing(path: Path, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        if path.suffix != ".partial":
+            touch(path, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "touch", vanishing)
+        with pytest.raises(InvalidInput, match=r"does not see .*out\.withhold; source and destination must"):
+            run(source, tmp_path / "out", settings(), make_uniform, engine=on(ray, 1))
 
 
 def test_room_on_a_cluster_is_counted_in_whole_workers() -> None:

@@ -88,15 +88,15 @@ def protect(
         option = "--allow-differences" if speed is None else "--speed"
         msg = f"{option} is for a protector: give --protector too, or leave it out"
         raise InvalidInput(msg)
-    if protector is not None:
-        check_free(settings)
     options = EngineOptions(engine, address, workers, gpus_per_worker)
     if engine != "local" and (dry_run or protector is not None):
         msg = f"{'a dry run' if dry_run else 'a protector'} works on this machine only; leave out --engine"
         raise InvalidInput(msg)
+    if protector is not None:
+        check_free(settings)
     with reporting(quiet, lines=progress == "json") as reporter, contextlib.ExitStack() as stack:
         if protector is None:
-            way, settings = _on_its_own(options, settings, reporter, stack)
+            way, settings = _on_its_own(options, settings, (source, destination), reporter, stack)
         else:
             way = _by_protector(protector, speed or DEFAULT_SPEED, settings, allow_differences, reporter)
         result: ProtectReport | Estimate
@@ -118,7 +118,11 @@ class _Way:
 
 
 def _on_its_own(
-    options: EngineOptions, settings: ProtectSettings, reporter: Reporter, stack: contextlib.ExitStack
+    options: EngineOptions,
+    settings: ProtectSettings,
+    places: tuple[Path, Path],
+    reporter: Reporter,
+    stack: contextlib.ExitStack,
 ) -> tuple[_Way, ProtectSettings]:
     """Train or take a surrogate, and craft against it.
 
@@ -128,7 +132,7 @@ def _on_its_own(
     from withhold.release import dry_run, run  # noqa: PLC0415 - torch stays away from --help
     from withhold.release.engines.choose import opened  # noqa: PLC0415
 
-    engine, settings = stack.enter_context(opened(options, settings, reporter))
+    engine, settings = stack.enter_context(opened(options, settings, places, reporter))
     return _Way(partial(run.protect, engine=engine), dry_run.dry_run), settings
 
 

@@ -210,7 +210,15 @@ class _Job:
         check_room(self.sidecar.root, needed)
         place = self.sidecar.surrogate
         crafter = make_crafter(Materials(self.dataset, self.plan, self.settings, place, self.reporter, needed))
-        work = Work(self.dataset, writer, crafter, levels(self.settings.eps), self.settings.seed, self.plan.environment)
+        work = Work(
+            self.dataset,
+            writer,
+            crafter,
+            levels(self.settings.eps),
+            self.settings.seed,
+            self.plan.environment,
+            self.sidecar.root,
+        )
         rows = self.plan.rows_of_batches()
         images = sum(len(rows[batch]) for batch in pending)
         began = time.monotonic()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -64,6 +65,7 @@ class Work:
         bound: Largest change of a channel, in levels of 8 bit.
         seed: The run's seed; each batch derives its own.
         environment: How to compute.
+        shared: Folder that whoever works must see, as results are kept there.
     """
 
     dataset: Dataset
@@ -72,6 +74,7 @@ class Work:
     bound: int
     seed: int
     environment: Environment
+    shared: Path
 
     def load(self, batch: Batch, codec: ThreadPoolExecutor) -> list[Picture]:
         """Read and decode the originals. One thread at a time.

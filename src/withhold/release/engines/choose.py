@@ -1,7 +1,8 @@
 """Choosing the engine that a user asks for."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from withhold.errors import InvalidInput
 from withhold.networks.choose import resolve_devices
@@ -29,9 +30,12 @@ def engine_on(device: str) -> Engine:
 
 @contextlib.contextmanager
 def opened(
-    options: EngineOptions, settings: ProtectSettings, reporter: Reporter
+    options: EngineOptions, settings: ProtectSettings, places: Sequence[Path], reporter: Reporter
 ) -> Iterator[tuple[Engine, ProtectSettings]]:
     """Open the engine, before any work.
+
+    Args:
+        places: Source and destination, which every machine of a cluster must see.
 
     Returns:
         The engine, and the settings with the device that it computes on.
@@ -45,7 +49,8 @@ def opened(
     from withhold.release.engines.on_ray import on_ray  # noqa: PLC0415 - an extra
 
     device = device_of(options, settings)
-    with on_ray(options, reporter) as engine:
+    seen = [next(each for each in (place, *place.parents) if each.exists()) for place in map(Path.absolute, places)]
+    with on_ray(options, seen, reporter) as engine:
         yield engine, settings.model_copy(update={"device": device})
 
 

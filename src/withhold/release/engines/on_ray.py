@@ -7,12 +7,15 @@ which images are crafted nor the record of what is finished. Actors can, and Ray
 
 import contextlib
 import os
+import socket
 import threading
 import time
+import uuid
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -53,8 +56,21 @@ class Worker:
         self._codec = ThreadPoolExecutor(THREADS, "withhold-codec")
         self._reading, self._crafting = threading.Lock(), threading.Lock()
 
-    def ready(self) -> None:
-        """Return, as a sign that the worker started."""
+    def ready(self, probe: str) -> None:
+        """Return, as a sign that the worker started and can work.
+
+        Args:
+            probe: Name of a file that the driver put into the shared folder.
+
+        Raises:
+            InvalidInput: It is not there.
+        """
+        if not (self._work.shared / probe).exists():
+            msg = (
+                f"{socket.gethostname()} does not see {self._work.shared}; source and destination must lie on storage "
+                "that every machine of the cluster has at the same path"
+            )
+            raise InvalidInput(msg)
 
     def run(self, batch: Batch) -> tuple[Record, float]:
         """Craft and store a batch.
@@ -101,11 +117,14 @@ class OnRay:
         Raises:
             RunStopped: The work cannot go on: workers do not start, or a batch ended several of them.
         """
-        dispatch = _Dispatch(self, work, iter(batches), finish, reporter)
+        probe = work.shared / f".{uuid.uuid4().hex[:16]}.partial"  # what a kill leaves of it is cleared as such
+        probe.touch()
+        dispatch = _Dispatch(self, work, iter(batches), finish, reporter, probe=probe.name)
         try:
             return dispatch.run()
         finally:
             dispatch.dismiss()
+            probe.unlink(missing_ok=True)
 
 
 @dataclass(eq=False, slots=True)
@@ -127,7 +146,10 @@ class _Dispatch:
     the first to finish counts, and a second result is the same anyway.
     """
 
-    def __init__(self, engine: OnRay, work: Work, todo: Iterator[Batch], finish: Finish, reporter: Reporter) -> None:
+    def __init__(
+        self, engine: OnRay, work: Work, todo: Iterator[Batch], finish: Finish, reporter: Reporter, *, probe: str
+    ) -> None:
+        self._probe = probe
         self._ray, self._todo, self._finish, self._reporter = engine.ray, todo, finish, reporter
         self._device = engine.device
         self._work = self._ray.put(replace(work, crafter=work.crafter.on("cpu")))
@@ -170,13 +192,20 @@ class _Dispatch:
 
     def _hire(self) -> None:
         member = _Member(self._make.remote(self._work, self._device))
-        self._starting[member.actor.ready.remote()] = member
+        self._starting[member.actor.ready.remote(self._probe)] = member
 
     def _greet(self, reference: Any) -> None:  # noqa: ANN401 - of Ray
-        """Take in a worker that started, or replace one that failed to."""
+        """Take in a worker that started, or replace one that failed to.
+
+        Raises:
+            RunStopped: Several in a row failed.
+            InvalidInput: It cannot work where it is.
+        """
         member = self._starting.pop(reference)
         try:
             self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            raise error.cause from None
         except self._ray.exceptions.RayError as error:
             self._failed_starts += 1
             if self._failed_starts >= STARTS:
@@ -260,8 +289,11 @@ class _Dispatch:
 
 
 @contextlib.contextmanager
-def on_ray(options: EngineOptions, reporter: Reporter) -> Iterator[OnRay]:
+def on_ray(options: EngineOptions, places: Sequence[Path], reporter: Reporter) -> Iterator[OnRay]:
     """Join or start a cluster, and check that it can do the work.
+
+    Args:
+        places: That every machine must see.
 
     Raises:
         InvalidInput: There is no cluster, it has no room for a worker, or machines of it lack Withhold or have another
@@ -271,7 +303,7 @@ def on_ray(options: EngineOptions, reporter: Reporter) -> Iterator[OnRay]:
     with joined(options.address, cpus, reporter.say) as ray:
         room = check_room(ray.cluster_resources(), options)
         if options.address is not None:
-            check_machines(ray)
+            check_machines(ray, places)
         workers = options.workers or room
         if workers > room:
             reporter.say(f"There is room for {room} of {workers} workers now; the others start when there is more.")
@@ -295,19 +327,19 @@ def check_room(resources: Mapping[str, float], options: EngineOptions) -> int:
     return room
 
 
-def check_machines(ray: Any) -> None:  # noqa: ANN401 - a module
-    """Refuse machines that would compute otherwise than this one.
+def check_machines(ray: Any, places: Sequence[Path]) -> None:  # noqa: ANN401 - a module
+    """Refuse machines that would compute otherwise than this one, or do not see what this one sees.
 
     Raises:
         InvalidInput: Names them, and what they lack.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415 - an extra
 
-    own = versions()
+    own = facts(places)
     asked = {
-        ray.remote(versions)
+        ray.remote(facts)
         .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
-        .remote(): node["NodeManagerAddress"]
+        .remote(places): node["NodeManagerAddress"]
         for node in ray.nodes()
         if node["Alive"]
     }
@@ -322,13 +354,17 @@ def check_machines(ray: Any) -> None:  # noqa: ANN401 - a module
                 f"{address} has {name} {found[name]}, not {own[name]}" for name in own if found[name] != own[name]
             ]
     if unfit:
-        msg = f"{unfit[0]}; install the same versions on every machine of the cluster ({len(unfit)} findings)"
+        msg = (
+            f"{unfit[0]} ({len(unfit)} findings); every machine of the cluster needs the same versions, and the same "
+            "files at the same paths"
+        )
         raise InvalidInput(msg)
 
 
-def versions() -> dict[str, str]:
-    """Name the versions that results depend on."""
-    return {"Withhold": __version__, "PyTorch": str(torch.__version__)}
+def facts(places: Sequence[Path]) -> dict[str, str]:
+    """Name what must be the same on every machine: versions that results depend on, and files."""
+    seen = {str(place): "in its file system" if place.exists() else "not in its file system" for place in places}
+    return {"Withhold": __version__, "PyTorch": str(torch.__version__), **seen}
 
 
 def reason_of(error: BaseException) -> str:
