@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 from tests.release.fakes import class_folders, tree
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from withhold.cli.main import app
 

@@ -1,11 +1,15 @@
+import io
 import os
 import signal
-from collections.abc import Sequence
+import tarfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.release.fakes import Listener, UniformCrafter, make_uniform, settings, tree
+from tests.data.test_cifar import cifar10, cifar100
+from tests.release.fakes import Listener, UniformCrafter, class_folders, make_uniform, pixels, png, settings, tree
+from tests.release.test_crash import parquet_shards
 
 from withhold.data.pixels import Picture
 from withhold.errors import InvalidInput, RunStopped
@@ -50,6 +54,28 @@ def test_two_processes_give_the_bytes_of_one(source: Path, tmp_path: Path) -> No
     assert report.crafted == 12
     manifests = [(Sidecar(place).manifest).read_bytes() for place in (one, two)]
     assert manifests[0] == manifests[1]
+
+
+def tar_shards(root: Path) -> Path:
+    root.mkdir()
+    for shard in range(2):
+        with tarfile.open(root / f"{shard}.tar", "w") as target:
+            for row in range(5):
+                for name, content in ((f"{row}.png", png(pixels(10 * shard + row))), (f"{row}.cls", b"%d" % (row % 2))):
+                    member = tarfile.TarInfo(name)
+                    member.size = len(content)
+                    target.addfile(member, io.BytesIO(content))
+    return root
+
+
+@pytest.mark.parametrize("layout", [class_folders, parquet_shards, tar_shards, cifar10, cifar100])
+def test_every_layout_can_be_read_and_written_by_several_processes(
+    tmp_path: Path, layout: Callable[[Path], Path]
+) -> None:
+    source = layout(tmp_path / "source")
+    run(source, tmp_path / "one", settings(), make_uniform)
+    run(source, tmp_path / "two", settings(device="cpu,cpu"), make_uniform)
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
 
 
 def test_a_run_begun_by_one_process_is_continued_by_two(source: Path, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ red levels, then green, then blue.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -40,7 +39,7 @@ class _Variant:
 _VARIANTS = (
     _Variant(
         "cifar-10-batches-py",
-        MappingProxyType({**{f"data_batch_{i}": "train" for i in range(1, 6)}, "test_batch": "test"}),
+        {**{f"data_batch_{i}": "train" for i in range(1, 6)}, "test_batch": "test"},
         "batches.meta",
         b"label_names",
         b"labels",
@@ -48,7 +47,7 @@ _VARIANTS = (
     ),
     _Variant(
         "cifar-100-python",
-        MappingProxyType({"train": "train", "test": "test"}),
+        {"train": "train", "test": "test"},
         "meta",
         b"fine_label_names",
         b"fine_labels",
@@ -95,6 +94,10 @@ class CifarDataset:
         names = _value(meta, self._variant.class_names, root / self._prefix / self._variant.meta)
         self.classes = tuple(name.decode() if isinstance(name, bytes) else name for name in names)
         self._loaded: tuple[str, dict[Any, Any]] = ("", {})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel to another process without the batch that is in memory."""
+        return {**self.__dict__, "_loaded": ("", {})}
 
     def entries(self) -> Iterator[Entry]:
         """Yield the images in the official order, training batches first."""

@@ -9,6 +9,7 @@ the chosen lossless format (PNG where WebP cannot hold the mode), and the suffix
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -62,6 +63,10 @@ class ParquetDataset:
         self.classes = self._columns.names or tuple(map(str, self._labels))
         self._cursor: ImageCursor | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel to another process without the file that is open."""
+        return {**self.__dict__, "_cursor": None}
+
     def entries(self) -> Iterator[Entry]:
         """Yield the rows file by file."""
         for shard in self._shards:
@@ -98,10 +103,7 @@ class ParquetDataset:
 
     def writer(self, destination: Path, spool: Path, lossless: str) -> ShardWriter:
         """Open a writer of Parquet files."""
-
-        def encode(_: Entry, picture: Picture) -> bytes:
-            return pixels.encode(picture, "webp" if lossless == "webp" and pixels.storable(picture, "webp") else "png")
-
+        encode = partial(_encode, lossless)
         return ShardWriter(self._base, destination, spool, self._shards, encode, self._rebuild)
 
     def _same_columns(self) -> _Columns:
@@ -144,6 +146,10 @@ class ParquetDataset:
             write_shard(self._base / shard, self._columns.image, images, file)
         except pa.ArrowException as error:
             raise OSError(str(error)) from error  # the writer says what to do about it
+
+
+def _encode(lossless: str, _: Entry, picture: Picture) -> bytes:
+    return pixels.encode(picture, "webp" if lossless == "webp" and pixels.storable(picture, "webp") else "png")
 
 
 def has_images(path: Path) -> bool:

@@ -10,9 +10,9 @@ import copy
 import io
 import tarfile
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from withhold.data import pixels
 from withhold.data.dataset import Entry
@@ -41,12 +41,24 @@ class TarDataset:
         self.root = root
         self._base, found = find_shards(root, ".tar")
         self._shards = in_splits(found, splits)
-        self._index = lru_cache(_INDICES)(lambda shard: read_index(self._base / shard))
+        self._remember_indices()
         labels = sorted({label for shard in self._shards for label in self._index(shard).labels})
         if not labels:
             msg = f"expected images in the tar shards of {root}, found none; point to shards with .jpg or .png members"
             raise InvalidInput(msg)
         self.classes = tuple(map(str, labels))
+
+    def _remember_indices(self) -> None:
+        self._index = lru_cache(_INDICES)(lambda shard: read_index(self._base / shard))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel to another process without what is remembered of the shards."""
+        return {name: value for name, value in self.__dict__.items() if name != "_index"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive there."""
+        self.__dict__.update(state)
+        self._remember_indices()
 
     def entries(self) -> Iterator[Entry]:
         """Yield the images shard by shard, in the order of their members."""
@@ -89,16 +101,10 @@ class TarDataset:
 
     def writer(self, destination: Path, spool: Path, lossless: str) -> ShardWriter:
         """Open a writer of tar shards."""
-
-        def encode(entry: Entry, picture: Picture) -> bytes:
-            return pixels.encode(picture, released_format(entry.name, lossless))
-
-        def rebuild(shard: str, images: ShardImages, file: BinaryIO) -> None:
-            self._rebuild(shard, images, file, lossless)
-
+        encode, rebuild = partial(_encode, lossless), partial(self._rebuild, lossless)
         return ShardWriter(self._base, destination, spool, self._shards, encode, rebuild)
 
-    def _rebuild(self, shard: str, images: ShardImages, file: BinaryIO, lossless: str) -> None:
+    def _rebuild(self, lossless: str, shard: str, images: ShardImages, file: BinaryIO) -> None:
         try:
             self._copy(shard, images, file, lossless)
         except tarfile.TarError as error:
@@ -130,3 +136,7 @@ def _replaced(member: tarfile.TarInfo, name: str, content: bytes) -> tarfile.Tar
     # Extended headers take precedence over the plain ones and would still tell of the original.
     new.pax_headers = {key: value for key, value in member.pax_headers.items() if key not in {"path", "size"}}
     return new
+
+
+def _encode(lossless: str, entry: Entry, picture: Picture) -> bytes:
+    return pixels.encode(picture, released_format(entry.name, lossless))

@@ -102,8 +102,9 @@ def _started(work: Work, devices: Sequence[str]) -> Iterator[Sequence[Connection
     try:
         for device in devices:
             link, theirs = context.Pipe()
-            processes.append(context.Process(target=_serve, args=(portable, device, theirs, watched), daemon=True))
-            processes[-1].start()
+            process = context.Process(target=_serve, args=(portable, device, theirs, watched), daemon=True)
+            process.start()
+            processes.append(process)
             theirs.close()
             links.append(link)
         yield links
