@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.online.service.serving import ROOT
 from tests.release.fakes import Listener, make_uniform, settings, tree
 from tests.release.ray_crafters import Deadly, FailingTwice, FullDisk, KilledOnce, Stuck, Troubled
 
@@ -19,6 +18,7 @@ from withhold.release.run import protect, run
 from withhold.release.settings import ProtectSettings
 from withhold.release.sidecar import Sidecar
 
+ROOT = Path(__file__).parents[2]
 Module = Any
 """Ray itself, which says nothing of its types."""
 

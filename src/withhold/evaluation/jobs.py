@@ -1,5 +1,6 @@
 """Running cells: one after another here, or several at a time in processes of their own."""
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -11,10 +12,13 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 import torch.multiprocessing
 
+from withhold.cluster import check_reachable, joined, library
 from withhold.errors import InvalidInput, RunStopped
 from withhold.evaluation.settings import SharedSettings
 from withhold.networks.choose import resolve_devices
 from withhold.processes import end_with
+from withhold.progress import SILENT
+from withhold.remote_workers import RemoteWorkers
 
 
 class Task(Protocol):
@@ -43,16 +47,65 @@ class Runner(Protocol[AnyTask_contra, Outcome_co]):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Cluster:
+    """A Ray cluster on which cells are run.
+
+    Attributes:
+        address: HOST:PORT of its head, or `auto`; None starts one on this machine.
+        gpus: Of each job.
+    """
+
+    address: str | None
+    gpus: float
+
+    def run(
+        self, cells: Sequence[AnyTask], harness: Runner[AnyTask, Outcome], jobs: int
+    ) -> Iterator[tuple[AnyTask, Outcome | Exception]]:
+        """Yield each cell with its result, or with what it raised.
+
+        Raises:
+            InvalidInput: There is no such cluster.
+            RunStopped: A cell ended several workers, or none starts.
+        """
+        with joined(self.address, max(jobs, os.cpu_count() or 1)) as ray:
+            kept = ray.put(replace(harness, device=torch.device("cpu")))
+            make = ray.remote(Trainer).options(num_cpus=1, num_gpus=self.gpus)
+
+            def start() -> tuple[Any, Any]:
+                actor = make.remote(kept, "cuda" if self.gpus else "cpu")
+                return actor, actor.ready.remote()
+
+            yield from RemoteWorkers[AnyTask, Outcome](ray, start, min(jobs, len(cells)), SILENT).run(cells)
+
+
+class Trainer:
+    """Runs cells in a worker of a cluster; its data come once."""
+
+    def __init__(self, harness: Runner[Any, Any], device: str) -> None:
+        torch.set_num_threads(1)
+        self._harness = replace(harness, device=torch.device(device))
+
+    def ready(self) -> None:
+        """Return, as a sign that the worker started."""
+
+    def run(self, cell: Task) -> Any:  # noqa: ANN401 - whatever the runner gives
+        """Run a cell."""
+        return self._harness.run(cell)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Workers:
     """Where cells are run.
 
     Attributes:
         devices: Used in turn, one for each job.
         jobs: Cells at a time.
+        cluster: Where they are, if not here.
     """
 
     devices: tuple[torch.device, ...]
     jobs: int
+    cluster: "Cluster | None" = None
 
     @property
     def threads(self) -> int:
@@ -68,7 +121,7 @@ class Workers:
             RunStopped: A process was killed or some cells failed; what was finished was yielded.
         """
         failures: list[tuple[AnyTask, Exception]] = []
-        for cell, outcome in self._here(cells, harness) if self.jobs == 1 else self._in_processes(cells, harness):
+        for cell, outcome in self._outcomes(cells, harness):
             if isinstance(outcome, Exception):
                 failures.append((cell, outcome))
             else:
@@ -78,6 +131,13 @@ class Workers:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             msg = f"{len(failures)} of {len(cells)} trainings failed; {cell.name}: {reason}. The others are kept."
             raise RunStopped(msg) from error
+
+    def _outcomes(
+        self, cells: Sequence[AnyTask], harness: Runner[AnyTask, Outcome]
+    ) -> Iterator[tuple[AnyTask, Outcome | Exception]]:
+        if self.cluster is not None:
+            return self.cluster.run(cells, harness, self.jobs)
+        return self._here(cells, harness) if self.jobs == 1 else self._in_processes(cells, harness)
 
     def _here(
         self, cells: Sequence[AnyTask], harness: Runner[AnyTask, Outcome]
@@ -116,13 +176,19 @@ def workers(settings: SharedSettings) -> Workers:
     """Resolve devices and jobs.
 
     Raises:
-        InvalidInput: A device is not there, or there are more devices than jobs.
+        InvalidInput: A device is not there, there are more devices than jobs, or no cluster is at the address.
     """
     devices = resolve_devices(settings.device)
     if len(devices) > settings.jobs:
         msg = f"{len(devices)} devices need as many jobs, one for each; got --jobs {settings.jobs}"
         raise InvalidInput(msg)
-    return Workers(devices, settings.jobs)
+    cluster = None
+    if settings.engine == "ray":
+        library()
+        if settings.address is not None:
+            check_reachable(settings.address)
+        cluster = Cluster(settings.address, settings.gpus_per_job)
+    return Workers(devices, settings.jobs, cluster)
 
 
 _harness: Runner[Any, Any] | None = None

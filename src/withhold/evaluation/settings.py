@@ -5,7 +5,7 @@ Those of `--task faces` are in `faces.settings`.
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MOST_JOBS = 64
 
@@ -26,9 +26,23 @@ class SharedSettings(BaseModel):
         "auto", description="cpu, cuda, mps, or several as cuda:0,cuda:1, used in turn; auto takes the fastest present."
     )
     jobs: int = Field(1, ge=1, le=MOST_JOBS, description="Trainings at a time, each in a process of its own.")
+    engine: Literal["local", "ray"] = Field(
+        "local", description="Train in processes of this machine, or on a Ray cluster, --jobs at a time."
+    )
+    address: str | None = Field(
+        None, description="With Ray: HOST:PORT of the cluster's head, or auto; one is started here if absent."
+    )
+    gpus_per_job: float = Field(0.0, ge=0, description="With Ray: GPUs of each training; may be a fraction.")
     compiled: bool = Field(False, description="Train through torch.compile: slow to start, then faster on a GPU.")
     pictures: int = Field(6, ge=0, description="Originals to show in the report beside their released versions.")
     lpips: str | None = Field(None, description="Weights file for the LPIPS distance; left out if absent.")
+
+    @model_validator(mode="after")
+    def _clusters_are_of_ray(self) -> "SharedSettings":
+        if self.engine != "ray" and (self.address is not None or self.gpus_per_job):
+            msg = "address and GPUs per job are for Ray: give --engine ray too, or leave them out"
+            raise ValueError(msg)
+        return self
 
 
 class EvaluateSettings(SharedSettings):

@@ -39,6 +39,11 @@ class Batch:
     shown: tuple[Shown, ...]
 
     @property
+    def name(self) -> str:
+        """Name it for messages, by an image that is in no other batch."""
+        return f"a batch with {self.entries[0].name}"
+
+    @property
     def faceless(self) -> bool:
         """Whether its images were planned to be released unchanged; the plan puts such images together."""
         return not any(show != () for show in self.shown)

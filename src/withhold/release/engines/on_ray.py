@@ -11,7 +11,6 @@ import socket
 import threading
 import time
 import uuid
-from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,24 +22,16 @@ import torch
 from withhold.cluster import joined
 from withhold.data.atomic import write_as
 from withhold.data.parallel import THREADS
-from withhold.errors import InvalidInput, RunStopped, WithholdError
+from withhold.errors import InvalidInput
 from withhold.progress import Reporter
 from withhold.release.engines.batches import Batch, Finish, Record, Work
 from withhold.release.engines.options import EngineOptions
 from withhold.release.environment import reproducing
+from withhold.remote_workers import RemoteWorkers, reason_of, refused
 from withhold.version import __version__
 
 HELD = 3
 """Batches that a worker has at a time: one is read, one crafted, one written."""
-
-TRIES = 4
-"""Attempts at a batch before the run stops: something about it ends the workers, or their storage fails."""
-
-STARTS = 3
-"""Workers in a row that fail to start before the run stops."""
-
-PATIENCE = 30.0
-"""Seconds without any worker after which that is said."""
 
 ANSWERED_WITHIN = 120.0
 """Seconds within which a machine must say what it has; the first call on it starts a process and imports PyTorch."""
@@ -119,173 +110,31 @@ class OnRay:
         """
         probe = work.shared / f".{uuid.uuid4().hex[:16]}.partial"  # what a kill leaves of it is cleared as such
         probe.touch()
-        dispatch = _Dispatch(self, work, iter(batches), finish, reporter, probe=probe.name)
-        try:
-            return dispatch.run()
-        finally:
-            dispatch.dismiss()
-            probe.unlink(missing_ok=True)
-
-
-@dataclass(eq=False, slots=True)
-class _Member:
-    """A worker as the driver sees it.
-
-    Attributes:
-        batches: That it holds.
-    """
-
-    actor: Any
-    batches: int = 0
-
-
-class _Dispatch:
-    """Hands batches out to workers until each is finished, and replaces workers that are lost.
-
-    A worker without anything to do is given what another one has not finished, so that nobody waits for the slowest;
-    the first to finish counts, and a second result is the same anyway.
-    """
-
-    def __init__(
-        self, engine: OnRay, work: Work, todo: Iterator[Batch], finish: Finish, reporter: Reporter, *, probe: str
-    ) -> None:
-        self._probe = probe
-        self._ray, self._todo, self._finish, self._reporter = engine.ray, todo, finish, reporter
-        self._device = engine.device
-        self._work = self._ray.put(replace(work, crafter=work.crafter.on("cpu")))
-        self._make = self._ray.remote(Worker).options(
-            num_cpus=work.environment.threads, num_gpus=engine.gpus, max_concurrency=HELD
+        portable = self.ray.put(replace(work, crafter=work.crafter.on("cpu")))
+        make = self.ray.remote(Worker).options(
+            num_cpus=work.environment.threads, num_gpus=self.gpus, max_concurrency=HELD
         )
-        self._starting: dict[Any, _Member] = {}
-        self._working: list[_Member] = []
-        self._held: dict[Any, tuple[_Member, Batch]] = {}
-        self._copies: Counter[int] = Counter()
-        self._finished_once: set[int] = set()  # of those that somebody still holds
-        self._again: deque[Batch] = deque()
-        self._exhausted = False
-        self._tries: Counter[int] = Counter()
-        self._failed_starts = self._retries = 0
-        self._seconds = 0.0
-        for _ in range(engine.workers):
-            self._hire()
 
-    def run(self) -> float:
-        """Work until everything is finished, and return the seconds of crafting."""
-        while True:
-            self._hand_out()
-            if self._exhausted and not self._again and self._finished_once.issuperset(self._copies):
-                return self._seconds
-            self._reporter.status(workers=len(self._working), retries=self._retries)
-            found, _ = self._ray.wait([*self._starting, *self._held], num_returns=1, timeout=PATIENCE)
-            for reference in found:
-                if reference in self._starting:
-                    self._greet(reference)
-                else:
-                    self._take(reference)
-            if not found and not self._working:
-                self._reporter.say("No worker is there yet; waiting for machines with room for one.")
+        def start() -> tuple[Any, Any]:
+            actor = make.remote(portable, self.device)
+            return actor, actor.ready.remote(probe.name)
 
-    def dismiss(self) -> None:
-        """End all workers."""
-        for member in [*self._starting.values(), *self._working]:
-            self._ray.kill(member.actor)
-
-    def _hire(self) -> None:
-        member = _Member(self._make.remote(self._work, self._device))
-        self._starting[member.actor.ready.remote(self._probe)] = member
-
-    def _greet(self, reference: Any) -> None:  # noqa: ANN401 - of Ray
-        """Take in a worker that started, or replace one that failed to.
-
-        Raises:
-            RunStopped: Several in a row failed.
-            InvalidInput: It cannot work where it is.
-        """
-        member = self._starting.pop(reference)
+        workers = RemoteWorkers[Batch, tuple[Record, float]](
+            self.ray, start, self.workers, reporter, held=HELD, again=lambda error: not refused(error), overtaking=True
+        )
+        total = 0.0
         try:
-            self._ray.get(reference)
-        except self._ray.exceptions.RayTaskError as error:
-            raise error.cause from None
-        except self._ray.exceptions.RayError as error:
-            self._failed_starts += 1
-            if self._failed_starts >= STARTS:
-                msg = (
-                    f"{STARTS} workers in a row failed to start, the last one with: {reason_of(error)}. See the logs "
-                    "of Ray on their machines. Finished batches are kept; run the same command again to go on."
-                )
-                raise RunStopped(msg) from error
-            self._hire()
-        else:
-            self._working.append(member)
-            self._failed_starts = 0
-
-    def _hand_out(self) -> None:
-        while self._working:
-            member = min(self._working, key=lambda each: each.batches)
-            batch = self._next(idle=member.batches == 0) if member.batches < HELD else None
-            if batch is None:
-                return
-            self._held[member.actor.run.remote(batch)] = member, batch
-            self._copies[batch.number] += 1
-            member.batches += 1
-
-    def _next(self, *, idle: bool) -> Batch | None:
-        """Choose a batch: one to be tried again, one that is new, or for an idle worker one that another one has."""
-        if self._again:
-            return self._again.popleft()
-        batch = next(self._todo, None)
-        if batch is None:
-            self._exhausted = True
-            others = (each for _, each in self._held.values() if idle and self._copies[each.number] == 1)
-            batch = next((each for each in others if each.number not in self._finished_once), None)
-        return batch
-
-    def _take(self, reference: Any) -> None:  # noqa: ANN401 - of Ray
-        """Take a result, or see what became of it instead.
-
-        Raises:
-            RunStopped: The batch cannot be finished.
-        """
-        member, batch = self._held.pop(reference)
-        member.batches -= 1
-        self._copies[batch.number] -= 1
-        try:
-            record, seconds = self._ray.get(reference)
-        except self._ray.exceptions.RayTaskError as error:  # raised in a worker, which goes on
-            if isinstance(error.cause, WithholdError):
-                raise error.cause from None
-            self._try_again(batch, error)
-        except self._ray.exceptions.RayError as error:
-            self._replace(member)
-            self._try_again(batch, error)
-        else:
-            if batch.number not in self._finished_once:
-                self._finish(batch.number, record)
-                self._reporter.advance(len(batch.entries))
-                self._seconds += seconds
-                self._finished_once.add(batch.number)
-        if not self._copies[batch.number]:
-            del self._copies[batch.number]
-            self._finished_once.discard(batch.number)
-
-    def _try_again(self, batch: Batch, error: Exception) -> None:
-        if batch.number in self._finished_once or self._copies[batch.number]:
-            return
-        self._retries += 1
-        self._tries[batch.number] += 1
-        if self._tries[batch.number] >= TRIES:
-            msg = (
-                f"{TRIES} attempts at a batch with {batch.entries[0].name} failed, the last one with: "
-                f"{reason_of(error)}. Finished batches are kept; run the same command again to go on."
-            )
-            raise RunStopped(msg) from error
-        self._again.append(batch)
-
-    def _replace(self, member: _Member) -> None:
-        if member in self._working:  # each batch that it held says that it is lost
-            self._working.remove(member)
-            self._ray.kill(member.actor)
-            self._hire()
+            with contextlib.closing(workers.run(batches)) as outcomes:
+                for batch, outcome in outcomes:
+                    if isinstance(outcome, Exception):
+                        raise outcome
+                    record, seconds = outcome
+                    finish(batch.number, record)
+                    reporter.advance(len(batch.entries))
+                    total += seconds
+        finally:
+            probe.unlink(missing_ok=True)
+        return total
 
 
 @contextlib.contextmanager
@@ -365,10 +214,3 @@ def facts(places: Sequence[Path]) -> dict[str, str]:
     """Name what must be the same on every machine: versions that results depend on, and files."""
     seen = {str(place): "in its file system" if place.exists() else "not in its file system" for place in places}
     return {"Withhold": __version__, "PyTorch": str(torch.__version__), **seen}
-
-
-def reason_of(error: BaseException) -> str:
-    """Give the one line that says what went wrong in another process."""
-    cause = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else type(cause).__name__
