@@ -43,5 +43,7 @@ def test_a_killed_cell_is_run_again_and_a_failing_one_does_not_cost_the_others(
 def test_a_cluster_that_is_not_there_is_refused_before_any_work() -> None:
     with pytest.raises(InvalidInput, match=r"no Ray cluster at 127\.0\.0\.1:1"):
         workers(EvaluateSettings(engine="ray", address="127.0.0.1:1"))
+    with pytest.raises(InvalidInput, match="jobs with 1 GPUs compute on cuda"):
+        workers(EvaluateSettings(engine="ray", gpus_per_job=1, device="cpu"))
     with pytest.raises(ValueError, match="--engine ray"):
         EvaluateSettings(address="auto")

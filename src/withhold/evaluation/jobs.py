@@ -182,13 +182,27 @@ def workers(settings: SharedSettings) -> Workers:
     if len(devices) > settings.jobs:
         msg = f"{len(devices)} devices need as many jobs, one for each; got --jobs {settings.jobs}"
         raise InvalidInput(msg)
-    cluster = None
-    if settings.engine == "ray":
-        library()
-        if settings.address is not None:
-            check_reachable(settings.address)
-        cluster = Cluster(settings.address, settings.gpus_per_job)
-    return Workers(devices, settings.jobs, cluster)
+    return Workers(devices, settings.jobs, _cluster(settings, devices) if settings.engine == "ray" else None)
+
+
+def _cluster(settings: SharedSettings, devices: Sequence[torch.device]) -> Cluster:
+    """Check what is known of a cluster before it is joined.
+
+    Raises:
+        InvalidInput: Ray is missing, nothing is at the address, or jobs would not compute on this machine's device, by
+            whose type results are kept.
+    """
+    library()
+    kind = "cuda" if settings.gpus_per_job else "cpu"
+    if {device.type for device in devices} != {kind}:
+        msg = (
+            f"the device here is {devices[0].type}, and jobs with {settings.gpus_per_job:g} GPUs compute on {kind}; "
+            f"give --device {kind}, or change --gpus-per-job"
+        )
+        raise InvalidInput(msg)
+    if settings.address is not None:
+        check_reachable(settings.address)
+    return Cluster(settings.address, settings.gpus_per_job)
 
 
 _harness: Runner[Any, Any] | None = None
