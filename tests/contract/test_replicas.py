@@ -12,8 +12,9 @@ import pytest
 from tests.contract.test_same_bytes import WAYS, Setting, alone, photos
 from tests.online.protectors import tiny
 from tests.online.service.fakes import png
-from tests.online.service.gate import ARCHITECTURE, bright
+from tests.online.service.gate import ARCHITECTURE, VARIABLE, bright
 from tests.online.service.serving import SECONDS, Serving, until
+from tests.tools import package
 
 from withhold.errors import InvalidInput
 from withhold.online.ledger import Ledger, default_url
@@ -21,7 +22,7 @@ from withhold.online.protector import Protector
 from withhold.online.service.problems import problem_of
 from withhold.online.settings import SpeedName
 
-pytest.importorskip("ray")
+package("ray")
 
 REPLICA = "ray::ServeReplica:withhold:crafting"
 LISTENS = "0A"
@@ -31,14 +32,16 @@ ADDRESSES = dict.fromkeys(("0100007F", "0000000000000000FFFF00000100007F"), "127
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Setting, Serving]]:
+    """A service on one cluster for all tests; the last one ends it."""
     root = tmp_path_factory.mktemp("replicas")
-    folder = tiny(root / "protector")
+    folder = tiny(root / "protector", architecture=ARCHITECTURE)
     ledger = Ledger.open(default_url(folder))
     token = ledger.add_client("me", pairs=None)
     ledger.close()
-    with Serving(folder, "--engine", "ray", "--replicas", "2") as serving:
+    with pytest.MonkeyPatch.context() as here, Serving(folder, "--engine", "ray", "--replicas", "2") as serving:
+        here.setenv(VARIABLE, "/there/is/no/such/file")  # in this process, images never stop
         yield Setting(photos(root / "photos"), folder, Protector.load(folder), serving.url, token), serving
-        serving.send(signal.SIGTERM)
+        serving.send(signal.SIGTERM)  # if the last test was not among those that ran
         assert serving.ended() == 0
 
 
@@ -102,27 +105,36 @@ def test_a_lost_replica_loses_no_image(served: tuple[Setting, Serving]) -> None:
     assert replicas_of(serving.pid) != before
 
 
-def test_it_listens_on_this_machine_only_and_finishes_what_it_accepted(tmp_path: Path) -> None:
-    folder = tiny(tmp_path / "protector", architecture=ARCHITECTURE)
-    ledger = Ledger.open(default_url(folder))
-    headers = {"Authorization": f"Bearer {ledger.add_client('me')}"}
-    ledger.close()
-    with Serving(folder, "--engine", "ray") as serving, ThreadPoolExecutor(1) as clients:
-        found = listening(serving.pid)
-        assert f"127.0.0.1:{serving.port}" in found
-        assert [each for each in found if not each.startswith("127.0.0.1:")] == []
-        serving.close_gate()
-        begun = clients.submit(
-            httpx.post, f"{serving.url}/v1/protect", files={"image": bright(1)}, headers=headers, timeout=SECONDS
+def test_it_listens_on_this_machine_only(served: tuple[Setting, Serving]) -> None:
+    _, serving = served
+    found = listening(serving.pid)
+    assert f"127.0.0.1:{serving.port}" in found
+    assert [each for each in found if not each.startswith("127.0.0.1:")] == []
+
+
+def test_at_the_end_it_finishes_what_it_accepted(served: tuple[Setting, Serving]) -> None:
+    """The last test, for nothing is served after it."""
+    setting, serving = served
+
+    def post(file: bytes) -> httpx.Response:
+        return httpx.post(
+            f"{serving.url}/v1/protect", files={"image": file}, headers=setting.authorization(), timeout=SECONDS
         )
+
+    serving.close_gate()
+    with ThreadPoolExecutor(1) as clients:
+        begun = clients.submit(post, bright(1))
         until(lambda: serving.metric("withhold_queue_images"), "the image to be in work")
         serving.send(signal.SIGTERM)
         until(lambda: httpx.get(f"{serving.url}/health/ready").status_code == 503, "the service to stop")
-        late = httpx.post(f"{serving.url}/v1/protect", files={"image": png(1)}, headers=headers, timeout=SECONDS)
+        late = post(png(1))
         assert (late.status_code, late.json()["type"]) == (503, "urn:withhold:stopping")
         serving.open_gate()
         assert begun.result().status_code == 200
-        assert serving.ended() == 0
+    assert serving.ended() == 0
+    events = [line["event"] for line in serving.lines()]
+    assert [event for event in events if event != "cluster"] == ["starting", "starting", "listening", "stopping"]
+    assert events[-1] == "stopping"
 
 
 def listening(pid: int) -> list[str]:

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy import URL
+from tests.tools import missing
 
 USER, PASSWORD = "withhold", "p@ss/word:1"  # characters that a URL must quote
 STARTING_SECONDS = 60
@@ -98,6 +100,21 @@ class Postgres:
         """End it and its connections in order."""
         self._end(signal.SIGINT)
 
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Let all of its processes stand still: connections are there, and nobody answers."""
+        assert self._process is not None
+        with self._connect() as connection:
+            own = [row[0] for row in connection.execute("SELECT pid FROM pg_stat_activity")]
+            pids = [self._process.pid, *own]  # first the one that would start others
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            try:
+                yield
+            finally:
+                for pid in reversed(pids):
+                    os.kill(pid, signal.SIGCONT)
+
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is not None:
@@ -142,7 +159,7 @@ def postgres() -> Iterator[Postgres]:
     """A running server; a test that kills it starts it again."""
     reason = why_not()
     if reason is not None:
-        pytest.skip(reason)
+        missing(reason)
     # pytest's own folders are closed to other accounts, and PostgreSQL may run as another one.
     folder = Path(tempfile.mkdtemp(prefix="withhold-postgres-"))
     server = Postgres(folder)

@@ -4,7 +4,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,10 @@ from withhold.errors import InvalidInput, RunStopped
 from withhold.networks.checkpoint import load
 from withhold.online.folder import SURROGATE, read_folder
 from withhold.online.generator import slopes_at
-from withhold.online.image import Given
+from withhold.online.image import Given, Unchangeable
 from withhold.online.loading import lane_crafter
 from withhold.online.protector import Protector, Released
-from withhold.online.settings import SPEEDS, SpeedName
+from withhold.online.settings import DEFAULT_SPEED, SPEEDS, SpeedName
 from withhold.release.crafter import GradientCrafter
 from withhold.seeds import derive_seed
 
@@ -321,9 +321,17 @@ def test_other_mistakes_are_refused(protector: Protector, tmp_path: Path) -> Non
     assert protector.protect_many([]) == []
 
 
-def test_an_image_that_did_not_change_is_not_released(protector: Protector, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Protector, "craft", lambda *_: [np.zeros((3, SIDE, SIDE), np.float32)])
-    with pytest.raises(RunStopped, match="largest change of 0 levels"):
+def test_an_image_that_cannot_be_changed_is_not_released(protector: Protector, monkeypatch: pytest.MonkeyPatch) -> None:
+    black = np.zeros((1, 2, 3), np.uint8)
+    monkeypatch.setattr(Protector, "craft", lambda *_: [np.full((3, 1, 2), -1.0, np.float32)])
+    with pytest.raises(Unchangeable, match=r"image of 2 x 1 could be changed.*; give a larger picture"):
+        protector.protect(black, "cat", speed="instant")
+
+
+def test_an_image_that_changed_too_much_is_not_released(protector: Protector, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Picture(255 - pixels(0))
+    monkeypatch.setattr(Picture, "perturbed", lambda *_: other)
+    with pytest.raises(RunStopped, match=r"largest change of 255 levels, and may change by 8"):
         protector.protect(pixels(0), "cat", speed="instant")
 
 
@@ -331,3 +339,19 @@ def test_numbers_that_are_not_finite_are_not_released(protector: Protector, monk
     monkeypatch.setattr(Protector, "craft", lambda *_: [np.full((3, SIDE, SIDE), np.nan, np.float32)])
     with pytest.raises(RunStopped, match="not finite"):
         protector.protect(pixels(0), "cat")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_of_several_each_fails_alone(protector: Protector, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [protector.accept(pixels(seed), "cat") for seed in range(count)]
+    alone = [protector.protect(pixels(seed), "cat").content for seed in range(count)]
+    bad, sound = images[-1].picture, protector.craft
+
+    def craft(pictures: Sequence[Picture], *rest: Any) -> list[np.ndarray]:  # noqa: ANN401
+        deltas = sound(pictures, *rest)
+        return [delta * np.nan if picture is bad else delta for picture, delta in zip(pictures, deltas, strict=True)]
+
+    monkeypatch.setattr(protector, "craft", craft)
+    *others, last = protector.protect_each(images, speed=DEFAULT_SPEED)
+    assert [each.content for each in others if isinstance(each, Released)] == alone[:-1]
+    assert isinstance(last, RunStopped)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from withhold.cli.options import read_settings, with_settings
+from withhold.cluster import library
 from withhold.errors import InvalidInput
 from withhold.online.service.settings import ServiceSettings
 
@@ -58,14 +59,14 @@ def serve(
     if settings.engine == "process":
         server.serve(places, settings)
         return
-    _require("ray", extra="cluster")
-    from withhold.online.service import replicas  # noqa: PLC0415 - Ray is for those who ask for it
+    library()  # first, for it sets what Ray reads when it is imported
+    from withhold.online.service import ray_server  # noqa: PLC0415 - Ray is for those who ask for it
 
-    replicas.serve_replicas(places, settings)
+    ray_server.serve_replicas(places, settings)
 
 
-def _require(module: str, extra: str = "serve") -> None:
-    """Import a module of an extra.
+def _require(module: str) -> None:
+    """Import a module that the service needs.
 
     Raises:
         InvalidInput: It is not installed.
@@ -73,7 +74,5 @@ def _require(module: str, extra: str = "serve") -> None:
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
-        msg = (
-            f"the service needs {error.name}, which is not installed; install it with `pip install 'withhold[{extra}]'`"
-        )
+        msg = f"the service needs {error.name}, which is not installed; install it with `pip install 'withhold[serve]'`"
         raise InvalidInput(msg) from None

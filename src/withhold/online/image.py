@@ -19,6 +19,10 @@ CHANNELS = frozenset({1, 3})
 _IN_PNG = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16", "I;16B"})
 
 
+class Unchangeable(InvalidInput):
+    """Crafting could change nothing of an image, which is then not protected."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Accepted:
     """An image that can be protected.

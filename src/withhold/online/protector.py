@@ -15,7 +15,7 @@ from withhold.data.pixels import Lossless, Picture, change, decode, encode, leve
 from withhold.data.quality import psnr
 from withhold.errors import InvalidInput, RunStopped
 from withhold.online.folder import Document
-from withhold.online.image import Accepted, Given, read, shape_and_levels
+from withhold.online.image import Accepted, Given, Unchangeable, read, shape_and_levels
 from withhold.online.labels import index_of
 from withhold.online.lanes import LaneCrafter, Task
 from withhold.online.settings import DEFAULT_SPEED, SPEEDS, SpeedName
@@ -127,6 +127,7 @@ class Protector:
         Raises:
             UnreadableImage: It is no complete still picture of a supported kind.
             InvalidInput: The label or the speed is unknown, or there is no such file.
+            Unchangeable: Nothing of it can be changed.
             RunStopped: The result is not fit to be released.
         """
         return self.protect_accepted([self.accept(image, label)], speed=speed)[0]
@@ -168,6 +169,7 @@ class Protector:
 
         Raises:
             InvalidInput: The speed is unknown.
+            Unchangeable: Nothing of an image can be changed.
             RunStopped: A result is not fit to be released.
         """
         if speed not in SPEEDS:
@@ -196,6 +198,21 @@ class Protector:
             )
             for image, label, (content, media_type, picture) in zip(images, labels, files, strict=True)
         ]
+
+    def protect_each(
+        self, images: Sequence[Accepted], *, speed: SpeedName = DEFAULT_SPEED
+    ) -> list[Released | Exception]:
+        """Protect images that `accept` gave; what goes wrong with one costs no other.
+
+        Returns:
+            For each image what was released, or the error that `protect_accepted` raises for it alone.
+        """
+        try:
+            return [*self.protect_accepted(images, speed=speed)]
+        except Exception as error:
+            if len(images) == 1:
+                return [error]
+            return [each for image in images for each in self.protect_each([image], speed=speed)]
 
     def craft(
         self, pictures: Sequence[Picture], labels: Sequence[int], speed: SpeedName, *, steps: int | None = None
@@ -241,7 +258,8 @@ class Protector:
         """Round, encode and decode again; what leaves the protector was checked as its receiver will see it.
 
         Raises:
-            RunStopped: The change is not finite, none at all, or beyond the bound.
+            Unchangeable: There is no change.
+            RunStopped: It is not finite, or beyond the bound.
         """
         if not np.isfinite(delta).all():
             msg = "crafting gave numbers that are not finite; check the protector's surrogate"
@@ -252,10 +270,17 @@ class Protector:
         content = encode(after, chosen)
         decoded = decode(content)
         largest = change(before, decoded).max()
-        if not 0 < largest <= self.bound or decoded.mode != before.mode:
+        if largest == 0:
+            height, width = before.levels.shape[:2]
+            msg = (
+                f"no pixel of this image of {width} x {height} could be changed, as it happens to tiny images and to "
+                "those that are all black or white, so it is not protected; give a larger picture"
+            )
+            raise Unchangeable(msg)
+        if largest > self.bound or decoded.mode != before.mode:
             msg = (
                 f"an image of mode {before.mode} came out as {decoded.mode} with a largest change of {largest:g} "
-                f"levels, and must change by 1 to {self.bound}; it is not released"
+                f"levels, and may change by {self.bound}; it is not released"
             )
             raise RunStopped(msg)
         return content, MEDIA_TYPES[chosen], decoded

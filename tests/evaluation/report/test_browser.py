@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from tests.evaluation.report.browser import CHROMIUM, Browser
 from tests.evaluation.report.samples import evaluation
+from tests.tools import needs
 
 from withhold.evaluation.report.colours import contrast
 from withhold.evaluation.report.write import write_report
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = needs(CHROMIUM, "Chromium")
 
 DESKTOP, PHONE = 1280, 390
 SIZES = [pytest.param(DESKTOP, id="desktop"), pytest.param(PHONE, id="phone")]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.online.postgres import Postgres, postgres
 
-from withhold.online.ledger import Client, Entry, Ledger, LedgerSettings, Wanted
+from withhold.online.ledger import Client, Entry, Ledger, LedgerSettings, Reservation, Wanted
 from withhold.online.settings import SpeedName
 
 __all__ = ["postgres"]  # a fixture
@@ -78,3 +78,13 @@ def entry(each: Wanted, *, after: str = "") -> Entry:
     label = each.label or "owl"
     digest = hashlib.sha256(f"{each.sha256_before}{label}{each.speed}{after}".encode()).hexdigest()
     return Entry(each.sha256_before, digest, label, each.label is not None, each.speed, 8, 7.0)
+
+
+def reserve(ledger: Ledger, client: Client, images: list[Wanted], key: str | None = None) -> Reservation:
+    return ledger.reserve(client, images, idempotency_key=key, protector=PROTECTOR)
+
+
+def released(ledger: Ledger, client: Client, images: list[Wanted], key: str | None = None) -> Reservation:
+    reservation = reserve(ledger, client, images, key)
+    ledger.record(reservation, [entry(each) for each in images])
+    return reservation

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.online.ledger.conftest import PROTECTOR, Open, add, entry, wanted
+from tests.online.ledger.conftest import Open, add, entry, reserve, wanted
 
 from withhold.errors import InvalidInput
 from withhold.online.ledger import (
@@ -41,7 +41,7 @@ def together(tasks: list[Callable[[], object]]) -> list[object]:
 
 
 def reserving(ledger: Ledger, client: Client, names: list[int], key: str | None = None) -> Callable[[], Reservation]:
-    return lambda: ledger.reserve(client, wanted(*names), idempotency_key=key, protector=PROTECTOR)
+    return lambda: reserve(ledger, client, wanted(*names), key)
 
 
 @pytest.fixture
@@ -138,12 +138,12 @@ def test_different_ledgers_that_are_made_at_the_same_moment_each_have_their_tabl
 
 WORKER = """
 import sys
-from tests.online.ledger.conftest import PROTECTOR, entry, wanted
+from tests.online.ledger.conftest import entry, reserve, wanted
 from withhold.online.ledger import Ledger
 ledger = Ledger.open(sys.argv[1])
 client = ledger.clients()[0]
 for number in range(10**6):
-    reservation = ledger.reserve(client, wanted(number), idempotency_key=str(number), protector=PROTECTOR)
+    reservation = reserve(ledger, client, wanted(number), str(number))
     ledger.record(reservation, [entry(*wanted(number))])
     print(number, flush=True)
 """
@@ -164,6 +164,6 @@ def test_a_killed_process_leaves_what_it_recorded_and_locks_nothing(tmp_path: Pa
     process.wait()
     recorded = [row.sha256_before for row in ledger.entries()]
     assert recorded[: len(said)] == [each.sha256_before for each in wanted(*said)]
-    again = ledger.reserve(client, wanted(said[-1]), idempotency_key=str(said[-1]), protector=PROTECTOR)
+    again = reserve(ledger, client, wanted(said[-1]), str(said[-1]))
     assert again.replayed
     ledger.close()

@@ -2,13 +2,14 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, text
-from tests.online.ledger.conftest import PROTECTOR, add, entry, wanted
+from tests.online.ledger.conftest import add, entry, reserve, wanted
 from tests.online.postgres import PASSWORD, Postgres, free_port
 
 import withhold.online.ledger
@@ -20,6 +21,7 @@ from withhold.online.ledger import (
     LedgerUnavailable,
     default_url,
 )
+from withhold.online.ledger.database import Database
 from withhold.online.ledger.migrating import TABLE
 from withhold.online.ledger.tables import metadata
 
@@ -58,13 +60,13 @@ def test_a_ledger_is_made_where_it_was_not_for_its_owner_alone(tmp_path: Path) -
 def test_a_ledger_goes_on_where_it_was_left(url: str) -> None:
     ledger = Ledger.open(url)
     client = add(ledger, pairs=1)
-    reservation = ledger.reserve(client, wanted(1), idempotency_key="key", protector=PROTECTOR)
+    reservation = reserve(ledger, client, wanted(1), "key")
     ledger.record(reservation, [entry(*wanted(1))])
     ledger.close()
     again = Ledger.open(url)
     assert again.clients() == [client]
     assert again.usage(client).pairs == 1
-    assert again.reserve(client, wanted(1), idempotency_key="key", protector=PROTECTOR).replayed
+    assert reserve(again, client, wanted(1), "key").replayed
     again.close()
 
 
@@ -136,11 +138,11 @@ CALLS: dict[str, Callable[[Ledger], object]] = {
 def test_a_database_that_was_killed_is_unavailable_and_works_again_once_it_is_back(postgres: Postgres) -> None:
     ledger = Ledger.open(postgres.new_url(), LedgerSettings(timeout=2))
     client = add(ledger)
-    reservation = ledger.reserve(client, wanted(1), idempotency_key="key", protector=PROTECTOR)
+    reservation = reserve(ledger, client, wanted(1), "key")
     released: list[Entry] = [entry(*wanted(1))]
     calls: dict[str, Callable[[Ledger], object]] = {
         **CALLS,
-        "reserve": lambda ledger: ledger.reserve(client, wanted(2), idempotency_key=None, protector=PROTECTOR),
+        "reserve": lambda ledger: reserve(ledger, client, wanted(2)),
         "record": lambda ledger: ledger.record(reservation, released),
         "release": lambda ledger: ledger.release(reservation),
         "usage": lambda ledger: ledger.usage(client),
@@ -157,29 +159,39 @@ def test_a_database_that_was_killed_is_unavailable_and_works_again_once_it_is_ba
             Ledger.open(postgres.url())
     finally:
         postgres.start()
-    assert ledger.reserve(client, wanted(1), idempotency_key="key", protector=PROTECTOR).replayed
+    assert reserve(ledger, client, wanted(1), "key").replayed
     ledger.record(reservation, released)
     assert [row.sha256_before for row in ledger.entries()] == [wanted(1)[0].sha256_before]
     ledger.close()
 
 
-def test_a_database_that_is_killed_within_a_transaction_has_nothing_of_it(postgres: Postgres) -> None:
-    ledger = Ledger.open(postgres.new_url(), LedgerSettings(timeout=2))
-    client = add(ledger, images_per_day=2)
-    reservation = ledger.reserve(client, wanted(1, 2), idempotency_key=None, protector=PROTECTOR)
-    first, second = (entry(each) for each in wanted(1, 2))
-
-    class KilledBetween(list[Entry]):
-        def __iter__(self) -> Iterator[Entry]:
-            yield first
-            postgres.kill()
-            yield second
-
+@contextmanager
+def killed(postgres: Postgres) -> Iterator[None]:
+    postgres.kill()
     try:
-        with pytest.raises(LedgerUnavailable):
-            ledger.record(reservation, KilledBetween())
+        yield
     finally:
         postgres.start()
+
+
+@pytest.mark.parametrize(("away", "says"), [(killed, "terminat"), (Postgres.silent, "has not answered for 1.5 s")])
+def test_a_database_that_goes_away_within_a_transaction_has_nothing_of_it(
+    postgres: Postgres, away: Callable[[Postgres], AbstractContextManager[None]], says: str
+) -> None:
+    ledger = Ledger.open(postgres.new_url(), LedgerSettings(timeout=0.5))
+    client = add(ledger, images_per_day=2)
+    reservation = reserve(ledger, client, wanted(1, 2))
+    first, second = (entry(each) for each in wanted(1, 2))
+    with ExitStack() as meanwhile:
+
+        class AwayBetween(list[Entry]):
+            def __iter__(self) -> Iterator[Entry]:
+                yield first
+                meanwhile.enter_context(away(postgres))
+                yield second
+
+        with pytest.raises(LedgerUnavailable, match=says):
+            ledger.record(reservation, AwayBetween())
     assert list(ledger.entries()) == []
     assert ledger.usage(client).images_today == 2
     ledger.record(reservation, [first, second])
@@ -201,16 +213,39 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
 
 def test_a_client_that_is_locked_is_unavailable_and_works_again_once_it_is_free(url: str, engine: Engine) -> None:
     """As SQLite locks the whole file, so does PostgreSQL lock the row of a client."""
-    ledger = Ledger.open(url, LedgerSettings(timeout=0.05))
+    ledger = Ledger.open(url, LedgerSettings(timeout=0.5))
     client = add(ledger)
     with engine.begin() as other:
         other.execute(text("UPDATE clients SET pairs = 5"))
-        with pytest.raises(LedgerUnavailable, match=r"database is locked|lock timeout"):
-            ledger.reserve(client, wanted(1), idempotency_key=None, protector=PROTECTOR)
+        with pytest.raises(LedgerUnavailable, match=r"database is locked|statement timeout"):
+            reserve(ledger, client, wanted(1))
         assert ledger.usage(client).images_today == 0  # readers do not wait for writers
-    assert ledger.reserve(client, wanted(1), idempotency_key=None, protector=PROTECTOR).client.pairs == 5
+    assert reserve(ledger, client, wanted(1)).client.pairs == 5
     ledger.close()
     engine.dispose()
+
+
+def test_a_statement_that_does_not_end_is_ended(postgres: Postgres) -> None:
+    database = Database(postgres.new_url(), LedgerSettings(timeout=0.5))
+    with (
+        pytest.raises(LedgerUnavailable, match="canceling statement due to statement timeout"),
+        database.reading() as connection,
+    ):
+        connection.execute(text("SELECT pg_sleep(3600)"))
+    with database.reading() as connection:
+        assert connection.execute(text("SELECT 1")).scalar_one() == 1
+    database.close()
+
+
+def test_a_server_that_says_nothing_is_unavailable_and_works_again_once_it_answers(postgres: Postgres) -> None:
+    ledger = Ledger.open(postgres.new_url(), LedgerSettings(timeout=0.5))
+    client = add(ledger)
+    with postgres.silent():
+        for _ in range(2):  # a connection that is there; a new one
+            with pytest.raises(LedgerUnavailable, match=r"withhold:\*\*\*@.* cannot be reached"):
+                ledger.ping()
+    assert ledger.clients() == [client]
+    ledger.close()
 
 
 def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:

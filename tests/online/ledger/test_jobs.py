@@ -57,6 +57,32 @@ def test_a_finished_job_stays_as_it_is(ledger: Ledger, end: JobState) -> None:
     assert (job.state, job.done) == (end, 0)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (JobState.ACCEPTED, JobState.CANCELLED),
+        (JobState.RUNNING, JobState.CANCELLED),
+        (JobState.DONE, JobState.DELETED),
+        (JobState.CANCELLED, JobState.CANCELLED),
+        (JobState.FAILED, JobState.FAILED),
+        (JobState.DELETED, JobState.DELETED),
+    ],
+)
+def test_a_job_is_ended_by_what_it_was(ledger: Ledger, clock: Clock, before: JobState, after: JobState) -> None:
+    client = add(ledger)
+    for name in ("a", "other"):
+        ledger.jobs.create(name, client, None, 5)
+        ledger.jobs.update(name, state=before, done=2)
+    then = clock.now
+    clock.advance(minutes=1)
+    ledger.jobs.end("a")
+    ended, other = ledger.jobs.get("a", client), ledger.jobs.get("other", client)
+    assert ended is not None
+    assert other is not None
+    assert (ended.state, ended.done, ended.updated) == (after, 2, then if before == after else clock.now)
+    assert (other.state, other.updated) == (before, then)
+
+
 def test_unfinished_jobs_are_listed_oldest_first_with_their_clients(ledger: Ledger, clock: Clock) -> None:
     one, other = add(ledger, "one"), add(ledger, "other")
     for name, client in (("c", one), ("b", other), ("a", one), ("d", one)):

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import create_engine, text
-from tests.online.ledger.conftest import PROTECTOR, Clock, Open, add, entry, wanted
+from tests.online.ledger.conftest import PROTECTOR, Clock, Open, add, entry, released, reserve, wanted
 
 from withhold.errors import InvalidInput
 from withhold.online.ledger import (
@@ -16,7 +16,6 @@ from withhold.online.ledger import (
     NotReserved,
     PairLimitReached,
     QuotaExceeded,
-    Reservation,
     UnknownClient,
     Usage,
     Wanted,
@@ -24,16 +23,6 @@ from withhold.online.ledger import (
 
 ON_SQLITE = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 """For what is decided before the database is asked."""
-
-
-def reserve(ledger: Ledger, client: Client, images: list[Wanted], key: str | None = None) -> Reservation:
-    return ledger.reserve(client, images, idempotency_key=key, protector=PROTECTOR)
-
-
-def released(ledger: Ledger, client: Client, images: list[Wanted], key: str | None = None) -> Reservation:
-    reservation = reserve(ledger, client, images, key)
-    ledger.record(reservation, [entry(each) for each in images])
-    return reservation
 
 
 def counted(ledger: Ledger, client: Client) -> tuple[int, int]:

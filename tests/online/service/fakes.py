@@ -25,8 +25,9 @@ from withhold.online.service.crafting import About
 from withhold.online.service.local import LocalCrafting
 from withhold.online.service.logs import Log
 from withhold.online.service.service import Service
-from withhold.online.service.settings import ServiceSettings
+from withhold.online.service.settings import MOST_PIXELS, ServiceSettings
 from withhold.online.service.spool import Spool
+from withhold.online.service.uploads import Upload
 from withhold.online.settings import OnlineSettings, SpeedName
 
 SETTINGS = ServiceSettings()
@@ -36,6 +37,10 @@ SPOOL_SECRET = bytes.fromhex(SECRET.decode())
 
 def png(seed: int = 0, height: int = 16, width: int = 16) -> bytes:
     return encoded("PNG", pixels(seed, height, width))
+
+
+def upload(content: bytes, label: str | None = None) -> Upload:
+    return Upload.of(content, label, MOST_PIXELS)
 
 
 def encoded(kind: str, levels: np.ndarray, **options: Any) -> bytes:  # noqa: ANN401
@@ -86,7 +91,8 @@ class FakeCrafting:
         self.stuck: set[bytes] = set()
         self.closed = False
 
-    async def protect(self, content: bytes, label: str | None, speed: SpeedName, *, patient: bool = False) -> Released:
+    async def protect(self, upload: Upload, speed: SpeedName, *, patient: bool = False) -> Released:
+        content = upload.content
         if patient:
             self.patient.append(content)
         async with self.arrived:
@@ -101,7 +107,7 @@ class FakeCrafting:
             raise
         if content in self.errors:
             raise self.errors[content]
-        return released(content, label, speed)
+        return released(content, upload.label, speed)
 
     async def has_begun(self, count: int) -> None:
         """Wait until so many images came."""

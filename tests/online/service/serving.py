@@ -17,7 +17,7 @@ import httpx
 from tests.online.service.gate import VARIABLE
 
 ROOT = Path(__file__).parents[3]
-SECONDS = 200.0
+SECONDS = 400.0
 
 
 def until(condition: Callable[[], object], what: str) -> Any:  # noqa: ANN401 - whatever the condition gives
@@ -53,7 +53,8 @@ class Serving:
             VARIABLE: str(self._gate),
         }
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL, stderr=log)
+            # Nothing is printed; if it were, it would be no line of the log.
+            self._process = subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             self.port = int(until(self._listening, "the service to listen")["port"])
         except BaseException:

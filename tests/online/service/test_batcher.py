@@ -11,8 +11,9 @@ from tests.online.service.fakes import released
 from withhold.data.pixels import Picture
 from withhold.online.image import Accepted
 from withhold.online.protector import Released
-from withhold.online.service.batcher import FIRST_GUESS, Batcher
+from withhold.online.service.batcher import Batcher
 from withhold.online.service.crafting import Stopping
+from withhold.online.service.running_mean import FIRST_GUESS, OLD_SHARE, RunningMean
 from withhold.online.settings import SpeedName
 
 pytestmark = pytest.mark.anyio
@@ -33,15 +34,13 @@ class Work:
         self.begun, self.go_on = threading.Semaphore(0), threading.Semaphore(0)
         self._stops = stops
 
-    def __call__(self, images: Sequence[Accepted], speed: SpeedName) -> list[Released]:
+    def __call__(self, images: Sequence[Accepted], speed: SpeedName) -> list[Released | Exception]:
         self.batches.append([each.sha256 for each in images])
         self.begun.release()
         if self._stops:
             assert self.go_on.acquire(timeout=PATIENCE)
-        for each in images:
-            if each.sha256 in self.errors:
-                raise self.errors[each.sha256]
-        return [released(each.sha256.encode(), None, speed) for each in images]
+        names = [each.sha256 for each in images]
+        return [self.errors.get(name) or released(name.encode(), None, speed) for name in names]
 
     async def has_begun(self) -> None:
         assert await asyncio.to_thread(self.begun.acquire, timeout=PATIENCE)
@@ -171,6 +170,15 @@ async def test_closing_what_never_began_is_nothing() -> None:
 
 async def test_the_seconds_of_an_image_are_measured() -> None:
     async with batching(Work(), max_batch=2) as batcher:
-        assert batcher.seconds == FIRST_GUESS
+        assert batcher.needed.seconds == FIRST_GUESS
         await submit(batcher, "a")
-        assert 0 < batcher.seconds < FIRST_GUESS
+        assert 0 < batcher.needed.seconds < FIRST_GUESS
+
+
+async def test_the_guess_is_forgotten_at_the_first_measurement_and_later_ones_count_by_their_age() -> None:
+    needed = RunningMean()
+    assert needed.seconds == FIRST_GUESS
+    needed.add(4.0)
+    assert needed.seconds == 4.0
+    needed.add(2.0)
+    assert needed.seconds == pytest.approx(OLD_SHARE * 4 + (1 - OLD_SHARE) * 2)

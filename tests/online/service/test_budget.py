@@ -45,6 +45,14 @@ class Holder:
             await self.let_go.wait()
 
 
+async def finish(budget: Budget, *holders: Holder) -> None:
+    """Let those that hold room go, after which none is taken."""
+    for each in holders:
+        each.let_go.set()
+        await each.task
+    assert budget.taken == 0
+
+
 async def test_who_waits_is_served_in_turn_and_a_small_thing_does_not_overtake() -> None:
     budget = Budget(2, 10)
     first, large, small = (Holder(budget, size) for size in (6, 8, 1))
@@ -53,10 +61,7 @@ async def test_who_waits_is_served_in_turn_and_a_small_thing_does_not_overtake()
     first.let_go.set()
     await settle()
     assert [large.holds, small.holds] == [True, True]
-    for each in (large, small):
-        each.let_go.set()
-        await each.task
-    assert budget.taken == 0
+    await finish(budget, large, small)
 
 
 async def test_who_waits_no_more_is_passed_over() -> None:
@@ -67,9 +72,7 @@ async def test_who_waits_no_more_is_passed_over() -> None:
     first.let_go.set()
     await settle()
     assert third.holds
-    third.let_go.set()
-    await third.task
-    assert budget.taken == 0
+    await finish(budget, third)
 
 
 async def test_who_is_cancelled_when_served_gives_the_room_back() -> None:
@@ -96,9 +99,7 @@ async def test_who_holds_and_who_waits_may_be_cancelled_at_once(order: tuple[int
     assert [type(end) for end in ends] == [asyncio.CancelledError] * 2
     await settle()
     assert later.holds
-    later.let_go.set()
-    await later.task
-    assert budget.taken == 0
+    await finish(budget, later)
 
 
 async def test_who_leaves_makes_room_for_a_smaller_one_behind() -> None:
@@ -108,7 +109,4 @@ async def test_who_leaves_makes_room_for_a_smaller_one_behind() -> None:
     large.task.cancel()
     await settle()
     assert small.holds
-    for each in (first, small):
-        each.let_go.set()
-        await each.task
-    assert budget.taken == 0
+    await finish(budget, first, small)

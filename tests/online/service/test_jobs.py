@@ -1,5 +1,6 @@
 import asyncio
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,9 +14,12 @@ from tests.online.service.test_protect import detail, opened
 from withhold.errors import RunStopped
 from withhold.online.ledger import JobState, LedgerUnavailable
 from withhold.online.protector import Protector
-from withhold.online.service import jobs
+from withhold.online.service import job_images, retrying
+from withhold.online.service.accounting import THREADS
+from withhold.online.service.answers import BYTES_PER_PIXEL
 from withhold.online.service.crafting import Stopping
 from withhold.online.service.spool import Spool
+from withhold.online.service.stored_jobs import OVERHEAD
 
 pytestmark = pytest.mark.anyio
 CONTENTS = [png(1), png(2), png(3)]
@@ -34,7 +38,9 @@ async def usage(service: Running) -> dict[str, Any]:
 
 
 def stored(service: Running, ending: str = "") -> list[str]:
-    return sorted(path.name for path in service.spool.glob(f"*/*{ending}"))
+    """Name the files of all jobs; folders may go meanwhile."""
+    folders = [names for folder, _, names in os.walk(service.spool) if Path(folder) != service.spool]
+    return sorted(name for names in folders for name in names if name.endswith(ending))
 
 
 async def emptied(service: Running) -> None:
@@ -63,8 +69,39 @@ async def test_a_job_is_accepted_polled_fetched_and_deleted(tmp_path: Path, prot
         assert stored(service, ".original") == []
         assert (await service.http.delete(f"/v1/jobs/{job}", headers=service.headers())).status_code == 204
         assert stored(service) == []
-        detail(await service.http.get(place, headers=service.headers()), 410, "no-results")
+        assert "is deleted" in detail(await service.http.get(place, headers=service.headers()), 410, "no-results")
     assert service.logged("job")[0]["state"] == "done"
+
+
+async def test_a_deleted_job_says_so_and_stays_deleted(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        job = await accepted(service, CONTENTS, key="k")
+        await service.finished(job)
+        for _ in range(2):
+            assert (await service.http.delete(f"/v1/jobs/{job}", headers=service.headers())).status_code == 204
+            report = await service.finished(job)
+            assert (report["state"], report["done"]) == ("deleted", 3)
+        assert await accepted(service, CONTENTS, key="k") == job
+    async with running(tmp_path) as service:
+        assert (await service.finished(job))["state"] == "deleted"
+        assert stored(service) == []
+        assert service.crafting.begun == []
+
+
+async def test_a_kill_while_results_are_deleted_leaves_none_to_fetch(tmp_path: Path) -> None:
+    """A ledger that is away stands for the kill: the job is done there, and most of its files are left."""
+    async with running(tmp_path) as service:
+        job = await accepted(service, CONTENTS)
+        await service.finished(job)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(service.ledger.jobs, "end", failing(1, service.ledger.jobs.end, LedgerUnavailable("away")))
+            place = f"/v1/jobs/{job}"
+            detail(await service.http.delete(place, headers=service.headers()), 503, "ledger-unavailable")
+        detail(await service.http.get(f"{place}/released", headers=service.headers()), 410, "no-results")
+    assert stored(service, ".result") != []
+    async with running(tmp_path) as service:
+        await emptied(service)
+        assert service.crafting.begun == []
 
 
 async def test_until_it_is_done_there_is_nothing_to_fetch_and_nobody_else_sees_it(tmp_path: Path) -> None:
@@ -296,7 +333,7 @@ def failing(times: int, work: Callable[..., Any], error: Exception) -> Callable[
 async def test_a_job_waits_for_a_ledger_that_is_away_and_for_space_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(retrying, "FIRST_PAUSE", 0.0)
     async with running(tmp_path) as service:
         service.crafting.gate.clear()
         job = await accepted(service, CONTENTS)
@@ -321,6 +358,92 @@ async def test_a_job_that_finds_no_space_is_not_accepted(tmp_path: Path, monkeyp
             detail(await service.send_many("/v1/jobs", CONTENTS), 507, "disk-full")
         assert stored(service) == []
         assert (await service.finished(await accepted(service, CONTENTS)))["state"] == "done"
+
+
+def room(*contents: bytes) -> int:
+    """Bytes that a job of images of 16 px may take."""
+    return sum(len(content) + BYTES_PER_PIXEL * 16 * 16 + OVERHEAD for content in contents)
+
+
+async def test_a_job_that_finds_no_room_beside_others_is_refused_until_there_is_some(tmp_path: Path) -> None:
+    most = room(*CONTENTS) + OVERHEAD  # for one job, and for the results of others
+    async with running(tmp_path, images_per_day=7, max_spool_bytes=most) as service:
+        service.crafting.gate.clear()
+        job = await accepted(service, CONTENTS, key="k")
+        response = await service.send_many("/v1/jobs", [png(4)])
+        said = detail(response, 507, "spool-full")
+        assert said.startswith("There is no space left for jobs; those whose results you have fetched can be deleted.")
+        assert response.headers["retry-after"] == "60"
+        assert await accepted(service, CONTENTS, key="k") == job  # which was accepted, and needs nothing more
+        assert (await usage(service))["images_today"] == 3
+        assert {path.parent.name for path in service.spool.glob("*/*")} == {job}
+        service.crafting.gate.set()
+        await service.finished(job)
+        await service.finished(await accepted(service, [png(4)]))  # results take less than was kept free for them
+
+
+async def test_results_count_until_they_are_deleted(tmp_path: Path) -> None:
+    most = room(*CONTENTS)
+    async with running(tmp_path, max_spool_bytes=most) as service:
+        job = await accepted(service, CONTENTS)
+        await service.finished(job)
+        detail(await service.send_many("/v1/jobs", CONTENTS), 507, "spool-full")
+        await service.http.delete(f"/v1/jobs/{job}", headers=service.headers())
+        await service.finished(await accepted(service, CONTENTS))
+
+
+async def test_after_a_restart_room_is_kept_for_what_an_accepted_job_still_needs(tmp_path: Path) -> None:
+    most = room(*CONTENTS) + OVERHEAD
+    async with running(tmp_path, max_spool_bytes=most) as service:
+        service.crafting.gate.clear()
+        job = await accepted(service, CONTENTS)
+        await service.crafting.has_begun(1)
+    crafting = FakeCrafting()
+    crafting.gate.clear()
+    async with running(tmp_path, crafting=crafting, max_spool_bytes=most) as service:
+        detail(await service.send_many("/v1/jobs", [png(4)]), 507, "spool-full")
+        crafting.gate.set()
+        assert (await service.finished(job))["done"] == 3
+        await service.finished(await accepted(service, [png(4)]))
+
+
+async def test_a_job_that_is_too_large_for_an_empty_spool_is_not_asked_to_come_again(tmp_path: Path) -> None:
+    needed, most = room(*CONTENTS), room(*CONTENTS) - 1
+    async with running(tmp_path, max_spool_bytes=most) as service:
+        response = await service.send_many("/v1/jobs", CONTENTS)
+        said = detail(response, 413, "job-too-large")
+        assert said.startswith(f"The job and its results may take {needed} bytes, and all jobs together have {most}.")
+        assert "retry-after" not in response.headers
+        assert (await usage(service))["images_today"] == 0
+
+
+async def test_a_ledger_that_does_not_answer_keeps_no_file_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An orderly end takes back that the image was begun, while every thread of the ledger waits."""
+    answers = threading.Event()
+    async with running(tmp_path) as service:
+        service.crafting.gate.clear()
+        job = await accepted(service, [png(1)])
+        await service.crafting.has_begun(1)
+        monkeypatch.setattr(service.ledger, "ping", answers.wait)
+        waiting = [asyncio.create_task(service.service.accounting.ping()) for _ in range(2 * THREADS)]
+        stopping = asyncio.create_task(service.service.jobs.stop())
+        stopped, _ = await asyncio.wait({stopping}, timeout=30)  # it cannot be cancelled
+        answers.set()
+        await asyncio.gather(stopping, *waiting)
+        assert stopped
+        assert stored(service, ".starts") == []
+    async with running(tmp_path) as service:
+        assert (await service.finished(job))["done"] == 1
+
+
+async def test_what_fails_around_the_application_ends_the_service_too(tmp_path: Path) -> None:
+    crafting = FakeCrafting()
+    with pytest.raises(ZeroDivisionError):
+        async with running(tmp_path, crafting=crafting):
+            raise ZeroDivisionError
+    assert crafting.closed
 
 
 async def test_only_so_many_jobs_wait(tmp_path: Path) -> None:
@@ -350,6 +473,46 @@ async def test_a_job_whose_files_cannot_be_read_back_fails_with_a_sentence(tmp_p
         assert (await usage(service))["images_today"] == 0
 
 
+async def test_a_job_whose_manifest_cannot_be_understood_fails_and_the_service_goes_on(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        service.crafting.gate.clear()
+        job = await accepted(service, [png(1)])
+        await service.crafting.has_begun(1)
+    spool = Spool.open(tmp_path / "spool", SPOOL_SECRET)
+    spool.write(job, "manifest", b'{"written": "by another version"}')
+    spool.close()
+    async with running(tmp_path) as service:
+        report = await service.finished(job)
+        assert report["state"] == "failed"
+        assert report["problem"] == "The images of this job cannot be read back. Send them again."
+        await emptied(service)
+        await service.finished(await accepted(service, [png(2)]))
+
+
+async def test_what_is_being_written_when_a_job_is_deleted_is_deleted_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes, may_go_on = threading.Event(), threading.Event()
+    write = Spool.write
+
+    def slow(self: Spool, job: str, name: str, content: bytes) -> None:
+        if name.endswith(".result"):
+            writes.set()
+            may_go_on.wait()
+        write(self, job, name, content)
+
+    monkeypatch.setattr(Spool, "write", slow)
+    async with running(tmp_path, max_spool_bytes=room(png(1))) as service:
+        job = await accepted(service, [png(1)])
+        await asyncio.to_thread(writes.wait)
+        deleting = asyncio.create_task(service.http.delete(f"/v1/jobs/{job}", headers=service.headers()))
+        assert (await service.finished(job))["state"] == "cancelled"
+        may_go_on.set()
+        assert (await deleting).status_code == 204
+        assert stored(service) == []
+        await service.finished(await accepted(service, [png(1)]))  # nothing is left that would take its room
+
+
 @asynccontextmanager
 async def dying(folder: Path, crafting: FakeCrafting) -> AsyncIterator[Running]:
     """Run a service whose files are put back at the end as a kill would have left them."""
@@ -366,7 +529,7 @@ async def test_an_image_that_kills_the_process_is_refused_after_some_starts(tmp_
     """Each kill finds the image `bad` in work; at the first one, so is its neighbour."""
     bad = png(2)
     starts: list[bytes] = []
-    for _ in range(jobs.MOST_STARTS):
+    for _ in range(job_images.MOST_STARTS):
         crafting = FakeCrafting()
         crafting.stuck = {bad} if starts else {bad, png(1)}
         async with dying(tmp_path, crafting) as service:
@@ -391,7 +554,7 @@ async def test_an_image_that_kills_the_process_is_refused_after_some_starts(tmp_
 
 
 async def test_orderly_ends_do_not_count_against_an_image(tmp_path: Path) -> None:
-    for number in range(jobs.MOST_STARTS + 1):
+    for number in range(job_images.MOST_STARTS + 1):
         async with running(tmp_path) as service:
             service.crafting.gate.clear()
             if number == 0:
@@ -410,13 +573,13 @@ async def test_an_image_that_loses_every_replica_is_refused_and_the_others_are_n
         assert (await service.finished(job))["done"] == 3
         files, _ = opened(await service.http.get(f"/v1/jobs/{job}/released", headers=service.headers()))
         assert sorted(files) == ["1.png", "3.png"]
-        assert crafting.begun.count(png(2)) == jobs.MOST_STARTS
+        assert crafting.begun.count(png(2)) == job_images.MOST_STARTS
 
 
 async def test_while_there_is_no_replica_at_all_a_job_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(retrying, "FIRST_PAUSE", 0.0)
     crafting = FakeCrafting()
-    monkeypatch.setattr(crafting, "check", failing(3 * jobs.MOST_STARTS, crafting.check, Stopping(1)))
+    monkeypatch.setattr(crafting, "check", failing(3 * job_images.MOST_STARTS, crafting.check, Stopping(1)))
     async with running(tmp_path, crafting=crafting) as service:
         job = await accepted(service, [png(1)])
         assert (await service.finished(job))["done"] == 1

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import logging
 from io import StringIO
@@ -7,7 +8,7 @@ import pytest
 from tests.online.service.fakes import FakeCrafting, png, running
 
 from withhold.errors import RunStopped
-from withhold.online.service.logs import Log, Notes, ToLog
+from withhold.online.service.logs import Log, Notes, Printed, ToLog
 from withhold.online.service.problems import problem_of
 
 
@@ -50,7 +51,7 @@ def test_what_we_say_ourselves_of_a_result_is_logged_and_what_clients_do_wrong_i
 def test_the_servers_own_messages_are_lines_too() -> None:
     stream = StringIO()
     logger = logging.Logger("other")
-    logger.addHandler(ToLog(Log(stream)))
+    logger.addHandler(ToLog(Log(stream), "server"))
     logger.warning("Invalid HTTP request received.")
     try:
         raise ValueError("holiday.png")
@@ -58,10 +59,19 @@ def test_the_servers_own_messages_are_lines_too() -> None:
         logger.exception("Exception in ASGI application\n")
     Notes(Log(stream)).say("The key is open to others.")
     first, second, third = lines(stream)
-    assert first["message"] == "Invalid HTTP request received."
+    assert (first["event"], first["message"]) == ("server", "Invalid HTTP request received.")
     assert (second["message"], second["error"]) == ("Exception in ASGI application", "ValueError")
     assert third["text"] == "The key is open to others."
     assert "holiday" not in stream.getvalue()
+
+
+def test_what_a_library_prints_is_a_line_for_each_piece() -> None:
+    stream, text = StringIO(), "(raylet) A worker was killed:\nthere is not enough memory."
+    with contextlib.redirect_stdout(Printed(Log(stream), "cluster")):
+        print(text)  # noqa: T201
+        print()  # noqa: T201
+    (line,) = lines(stream)
+    assert (line["event"], line["message"]) == ("cluster", text)
 
 
 @pytest.mark.anyio

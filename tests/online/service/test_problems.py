@@ -2,6 +2,7 @@ import pytest
 
 from withhold.data.pixels import UnreadableImage
 from withhold.errors import InvalidInput, RunStopped
+from withhold.online.image import Unchangeable
 from withhold.online.ledger import (
     IdempotencyConflict,
     LedgerUnavailable,
@@ -30,6 +31,7 @@ def damaged() -> UnreadableImage:
         (UnreadableImage("expected a still picture, got 3 frames"), 422, "unreadable-image", {}),
         (damaged(), 422, "unreadable-image", {}),
         (InvalidInput("unknown label 'x'"), 422, "invalid-input", {}),
+        (Unchangeable("no pixel could be changed"), 422, "unchangeable", {}),
         (UnknownClient(SECRET), 401, "unauthorized", {"WWW-Authenticate": 'Bearer realm="withhold"'}),
         (QueueFull(7), 429, "queue-full", {"Retry-After": "7"}),
         (Stopping(9), 503, "stopping", {"Retry-After": "9"}),

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.online.protectors import pixels, tiny
-from tests.online.service.fakes import ABOUT, FakeCrafting, encoded, png, released, running
+from tests.online.service.fakes import ABOUT, FakeCrafting, encoded, png, released, running, upload
+from tests.online.service.test_uploads import BEHIND_SIGNATURE, JPEG_SEGMENT, within
 
 from withhold.data.pixels import change, decode
 from withhold.errors import RunStopped
@@ -22,7 +23,6 @@ from withhold.online.ledger import LedgerUnavailable
 from withhold.online.protector import Protector
 from withhold.online.service.crafting import QueueFull, Stopping
 from withhold.online.service.routes import health
-from withhold.online.service.uploads import Upload
 from withhold.online.settings import SPEEDS
 
 pytestmark = pytest.mark.anyio
@@ -100,10 +100,10 @@ async def test_the_bound_holds_for_every_kind_and_depth(tmp_path: Path, protecto
             assert 0 < change(before, after).max() <= 8
 
 
-def frames() -> bytes:
+def frames(kind: str) -> bytes:
     target = io.BytesIO()
     first, second = (Image.fromarray(pixels(seed)) for seed in (1, 2))
-    first.save(target, "GIF", save_all=True, append_images=[second])
+    first.save(target, kind, save_all=True, append_images=[second])
     return target.getvalue()
 
 
@@ -117,7 +117,14 @@ REFUSED = {
     "empty": (b"", 422, "unreadable-image", "0 bytes"),
     "text": (b"hello", 415, "unknown-kind", "5 bytes are no image"),
     "truncated": (png()[:-60], 422, "unreadable-image", "damaged or not complete"),
-    "animated": (frames(), 422, "unreadable-image", "Expected a still picture, got 2 frames"),
+    "animated GIF": (frames("GIF"), 422, "unreadable-image", "Expected a still picture, got 2 frames"),
+    "animated WebP": (frames("WEBP"), 422, "unreadable-image", "Expected a still picture, got 2 frames"),
+    "animated PNG": (frames("PNG"), 422, "unreadable-image", "Expected a still picture, got 2 frames"),
+    "endless header": (
+        within("JPEG", BEHIND_SIGNATURE["JPEG"], JPEG_SEGMENT, 9000),
+        *(422, "unreadable-image", "more parts than are read; save the image anew"),
+    ),
+    "black": (encoded("PNG", pixels()[:1, :1] * 0), 422, "unchangeable", "No pixel of this image of 1 x 1 could be"),
     "floating point": (floats(), 422, "unreadable-image", "Pixels of mode F have no fixed range"),
     "too many pixels": (png(0, 40, 30), 413, "too-many-pixels", "At most 1000 pixels are taken, the image has 30 x 40"),
     "too many bytes": (b"x" * 40_001, 413, "too-large", "at most 40000 bytes"),
@@ -139,21 +146,72 @@ async def test_what_is_no_image_is_refused_with_a_sentence_and_counts_nothing(
         assert f'withhold_rejections_total{{reason="{reason}"}} 1.0' in metrics
 
 
-async def test_the_name_and_stated_type_of_a_file_mean_nothing(tmp_path: Path) -> None:
+async def test_an_image_of_100_megapixels_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    target = io.BytesIO()
+    Image.new("1", (10_000, 10_000)).save(target, "PNG")
+    assert len(target.getvalue()) < 100_000
     async with running(tmp_path) as service:
-        for name, kind in (("a.exe", "text/html"), ("../../etc/passwd", "image/gif"), ("", "")):
-            files = {"image": (name or None, png(), kind or None)}
-            if not name:
-                continue
-            response = await service.http.post("/v1/protect", files=files, headers=service.headers())
-            assert response.status_code == 200
-            assert response.headers["content-disposition"] == 'attachment; filename="released.png"'
+        said = detail(await service.protect(target.getvalue()), 413, "too-many-pixels")
+        assert "50000000 pixels" in said
+        assert service.crafting.begun == []
+        assert (await service.protect(png())).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'filename="a.exe"\r\nContent-Type: text/html',
+        b'filename="../../etc/passwd"\r\nContent-Type: image/gif',
+        b'filename=""\r\nContent-Type: ',
+        b'filename=""',
+    ],
+)
+async def test_the_name_and_stated_type_of_a_file_mean_nothing(tmp_path: Path, said: bytes) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="image"; ' + said + b"\r\n\r\n" + png() + b"\r\n--x--\r\n"
+    async with running(tmp_path) as service:
+        headers = {**service.headers(), "Content-Type": "multipart/form-data; boundary=x"}
+        response = await service.http.post("/v1/protect", content=body, headers=headers)
+        assert response.status_code == 200, response.text
+        assert response.headers["content-disposition"] == 'attachment; filename="released.png"'
 
 
 async def test_an_unknown_label_is_refused_with_the_nearest_ones_and_counts_nothing(tmp_path: Path) -> None:
     async with running(tmp_path) as service:
         assert "did you mean 'cat'?" in detail(await service.protect(png(), label="cta"), 422, "invalid-input")
         assert service.crafting.begun == []
+
+
+@pytest.mark.parametrize("path", ["/v1/protect", "/v1/protect/many", "/v1/jobs"])
+async def test_images_are_looked_at_once_and_never_where_requests_are_handled(
+    tmp_path: Path, protector: Protector, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """Files come from strangers: what their headers cost must not keep others waiting."""
+    contents = [png(1)] if path == "/v1/protect" else [png(1), png(2), png(3)]
+    opened_in, hashed_in = [], []
+    open_image, sha256 = Image.open, hashlib.sha256
+
+    def opening(*args: Any, **options: Any) -> Image.Image:  # noqa: ANN401
+        opened_in.append(threading.current_thread())
+        return open_image(*args, **options)
+
+    def hashing(content: bytes = b"") -> Any:  # noqa: ANN401
+        if content in contents:
+            hashed_in.append(threading.current_thread())
+        return sha256(content)
+
+    async with running(tmp_path, crafting=protector, speed="instant") as service:
+        monkeypatch.setattr(Image, "open", opening)
+        monkeypatch.setattr(hashlib, "sha256", hashing)
+        if path == "/v1/protect":
+            response = await service.protect(*contents)
+        else:
+            response = await service.send_many(path, contents)
+        if path == "/v1/jobs":
+            await service.finished(response.json()["id"])
+        assert response.status_code in {200, 202}
+    for threads in (opened_in, hashed_in):
+        assert threading.main_thread() not in threads
+        assert sum(thread.name.startswith("withhold-inspecting") for thread in threads) == len(contents)
 
 
 async def test_only_clients_come_in(tmp_path: Path) -> None:
@@ -389,6 +447,23 @@ async def test_only_so_many_bytes_are_received_at_a_time(tmp_path: Path) -> None
         assert (await service.protect(png(3))).status_code == 200
 
 
+async def test_answers_count_with_the_most_that_they_may_have_while_they_are_made(tmp_path: Path) -> None:
+    async with running(tmp_path, max_answer_bytes=4 * 3 * 16 * 16) as service:
+        service.crafting.gate.clear()
+        one = asyncio.create_task(service.protect(png(1)))
+        many = asyncio.create_task(service.send_many("/v1/protect/many", [png(2), png(3)]))
+        await service.crafting.has_begun(2)
+        async with asyncio.timeout(30):
+            detail(await service.protect(png(4)), 429, "busy")
+            detail(await service.send_many("/v1/protect/many", [png(4)]), 429, "busy")
+        usage = (await service.http.get("/v1/usage", headers=service.headers())).json()
+        service.crafting.gate.set()
+        assert [(await each).status_code for each in (one, many)] == [200, 200]
+        assert usage["images_today"] == 3  # what was refused is not counted
+        large = await service.send_many("/v1/protect/many", [png(seed) for seed in range(9)])
+        assert large.status_code == 200  # whatever its size, one answer can be made
+
+
 async def test_while_the_ledger_is_away_nothing_gets_out_and_then_all_is_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -509,7 +584,7 @@ async def test_what_is_reserved_for_a_client_that_has_gone_is_given_back(
         monkeypatch.setattr(service.ledger, "reserve", slowly)
         client = service.ledger.client_of(service.token)
         assert client is not None
-        work = asyncio.create_task(service.service.protecting.one(client, Upload.of(png(), None), "full", None))
+        work = asyncio.create_task(service.service.protecting.one(client, upload(png()), "full", None))
         assert await asyncio.to_thread(begun.wait, 30)
         work.cancel()
         go_on.set()

@@ -1,21 +1,18 @@
 """Replicas without a cluster: what one does with what came together, and what the front does when one is lost."""
 
 import asyncio
-import contextlib
 import io
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import httpx
+import numpy as np
 import pytest
 from tests.online.protectors import tiny
-from tests.online.service.fakes import ABOUT, png, released, running
-from typer.testing import CliRunner
+from tests.online.service.fakes import ABOUT, encoded, png, released, running, upload
+from tests.tools import package
 
-from withhold.cli.main import app
 from withhold.errors import InvalidInput, RunStopped
 from withhold.online.folder import read_folder
 from withhold.online.image import Accepted
@@ -24,12 +21,11 @@ from withhold.online.service.crafting import QueueFull, Stopping
 from withhold.online.service.logs import Log
 from withhold.online.service.problems import Problem, problem_of
 from withhold.online.service.routes import health
-from withhold.online.service.server import Places
 from withhold.online.service.settings import ServiceSettings
 from withhold.online.settings import SpeedName
 
-ray_exceptions = pytest.importorskip("ray.exceptions")
-replicas = pytest.importorskip("withhold.online.service.replicas")
+ray_exceptions = package("ray.exceptions")
+replicas = package("withhold.online.service.replicas")
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +101,15 @@ def test_a_result_that_is_not_fit_costs_its_own_image_only(
     assert "not fit" in log.getvalue()
 
 
+def test_a_picture_that_cannot_be_changed_is_no_fault_of_the_service(
+    protector: Protector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protector, "craft", lambda *_: [np.full((3, 1, 2), -1, np.float32)])
+    log = io.StringIO()
+    [found] = replicas.outcomes(protector, [wanted(encoded("PNG", np.zeros((1, 2, 3), np.uint8)))], Log(log))
+    assert (found.result.status, found.result.reason, log.getvalue()) == (422, "unchangeable", "")
+
+
 def test_a_replica_leaves_no_file_of_the_protector_behind(
     protector: Protector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,14 +156,14 @@ def front(handle: Handle, sizes: list[int], **settings: int) -> Any:  # noqa: AN
 
 def test_an_image_goes_to_another_replica_when_its_own_is_lost() -> None:
     handle, sizes = Handle(lost=2), list[int]()
-    found = asyncio.run(front(handle, sizes).protect(png(), "cat", "full"))
+    found = asyncio.run(front(handle, sizes).protect(upload(png(), "cat"), "full"))
     assert found.content == released(png(), "cat", "full").content
     assert (handle.asked, sizes) == (3, [3])
 
 
 def test_without_replicas_an_image_is_handed_back_and_the_service_is_not_ready() -> None:
     with pytest.raises(Stopping):
-        asyncio.run(front(Handle(lost=100), []).protect(png(), None, "full"))
+        asyncio.run(front(Handle(lost=100), []).protect(upload(png()), "full"))
     with pytest.raises(Stopping):
         asyncio.run(front(Handle(lost=100), []).check())
     asyncio.run(front(Handle(), []).check())
@@ -166,7 +171,7 @@ def test_without_replicas_an_image_is_handed_back_and_the_service_is_not_ready()
 
 def test_an_image_that_fails_in_a_replica_fails_with_its_own_error() -> None:
     with pytest.raises(RunStopped, match="not fit"):
-        asyncio.run(front(Handle(fault=RunStopped("not fit")), []).protect(png(), None, "full"))
+        asyncio.run(front(Handle(fault=RunStopped("not fit")), []).protect(upload(png()), "full"))
 
 
 @pytest.mark.parametrize("cause", [MemoryError(), ray_exceptions.RayActorError()])
@@ -174,7 +179,7 @@ def test_what_is_raised_in_a_replica_is_no_loss_of_it(cause: Exception) -> None:
     raised = ray_exceptions.RayTaskError("protect", "traceback", cause).as_instanceof_cause()
     handle = Handle(raised=raised)
     with pytest.raises(ray_exceptions.RayTaskError) as found:
-        asyncio.run(front(handle, []).protect(png(), None, "full"))
+        asyncio.run(front(handle, []).protect(upload(png()), "full"))
     assert (handle.asked, problem_of(found.value).reason) == (1, "internal-error")
 
 
@@ -188,13 +193,13 @@ def test_an_image_that_has_just_come_back_shows_that_replicas_live(monkeypatch: 
         with pytest.raises(Stopping):
             await crafting.check()
         handle.gate.set()
-        await crafting.protect(png(), None, "full")
+        await crafting.protect(upload(png()), "full")
         handle.gate.clear()
         await crafting.check()
         handle.gate.set()
         handle.lost = 100
         with pytest.raises(Stopping):
-            await crafting.protect(png(), None, "full")
+            await crafting.protect(upload(png()), "full")
         with pytest.raises(Stopping):
             await crafting.check()
 
@@ -225,95 +230,19 @@ def test_replicas_that_do_not_answer_are_not_taken_for_the_ledger(
     asyncio.run(scene())
 
 
-def test_the_front_stops_as_a_single_process_does(tmp_path: Path) -> None:
-    folder = tiny(tmp_path / "protector")
-    ingress = replicas.Ingress(Handle(), ABOUT, Places(folder), ServiceSettings())
-
-    async def scene() -> None:
-        app = ingress.__serve_build_asgi_app__()
-        transport = httpx.ASGITransport(app)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://service") as http,
-        ):
-            assert (await http.get("/health/ready")).status_code == 200
-            await ingress.drain()
-            response = await http.get("/health/ready")
-            assert (response.status_code, response.json()["type"]) == (503, "urn:withhold:stopping")
-
-    asyncio.run(scene())
-
-
-@pytest.mark.parametrize(("device", "fits"), [("cpu", True), ("cuda", False), ("cuda:1", False)])
-def test_the_room_is_that_for_the_device_that_is_used(device: str, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replicas.ray, "cluster_resources", lambda: {"CPU": 2.0})
-    with contextlib.nullcontext() if fits else pytest.raises(InvalidInput, match="2 replicas need a GPU each"):
-        replicas.check_room(ServiceSettings(engine="ray", replicas=2), device)
-
-
-@pytest.mark.parametrize(("own", "fits"), [("head", True), ("worker", False)])
-def test_the_service_starts_on_the_head_only(own: str, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    nodes = [{"NodeID": "worker", "Resources": {"CPU": 1}}, {"NodeID": "head", "Resources": {replicas.HEAD: 1}}]
-    monkeypatch.setattr(replicas.ray, "nodes", lambda: nodes)
-    context = SimpleNamespace(get_node_id=lambda: own)
-    monkeypatch.setattr(replicas.ray, "get_runtime_context", lambda: context)
-    with contextlib.nullcontext() if fits else pytest.raises(InvalidInput, match="start it on the head"):
-        replicas.check_head()
-
-
-@pytest.mark.parametrize(("address", "expected"), [(None, ["all"]), ("auto", ["withhold"])])
-def test_of_a_cluster_of_others_only_the_service_ends(
-    address: str | None, expected: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ended = list[str]()
-    monkeypatch.setattr(replicas.serve, "shutdown", lambda: ended.append("all"))
-    monkeypatch.setattr(replicas.serve, "delete", ended.append)
-    replicas.end(ServiceSettings(engine="ray", address=address))
-    assert ended == expected
-
-
-def test_replicas_that_do_not_start_are_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(*_: object, **__: object) -> None:
-        msg = "Deploying application withhold failed"
-        raise RuntimeError(msg)
-
-    monkeypatch.setattr(replicas.serve, "run", run)
-    with pytest.raises(RunStopped, match="logs/serve"):
-        replicas.start(None)
-
-
 def test_the_front_bounds_what_waits() -> None:
     async def scene() -> None:
         handle = Handle()
         handle.gate.clear()
         crafting = front(handle, [], max_queue=1)
-        first = asyncio.create_task(crafting.protect(png(1), None, "full"))
+        first = asyncio.create_task(crafting.protect(upload(png(1)), "full"))
         while not handle.asked:
             await asyncio.sleep(0)
         assert crafting.waiting() == 1
         with pytest.raises(QueueFull):
-            await crafting.protect(png(2), None, "full")
+            await crafting.protect(upload(png(2)), "full")
         handle.gate.set()
         await first
         assert crafting.waiting() == 0
 
     asyncio.run(scene())
-
-
-@pytest.mark.parametrize(
-    ("address", "problem"),
-    [
-        ("127.0.0.1:1", "no Ray cluster at 127.0.0.1:1: .*refused"),
-        ("ray://head:10001", "is no address of a Ray cluster"),
-        ("head", "is no address of a Ray cluster"),
-    ],
-)
-def test_an_unreachable_cluster_is_refused_at_once(address: str, problem: str) -> None:
-    with pytest.raises(InvalidInput, match=problem):
-        replicas.check_reachable(address)
-
-
-def test_options_of_ray_without_ray_are_refused(tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["serve", str(tiny(tmp_path / "protector")), "--replicas", "2"])
-    assert done.exit_code == 2
-    assert "give --engine ray too" in done.output

@@ -86,6 +86,32 @@ def test_files_and_jobs_are_deleted(tmp_path: Path) -> None:
     assert sorted(each.name for each in tmp_path.iterdir()) == ["lock", MARKER]
 
 
+def test_files_are_counted_as_they_are_and_as_they_are_expected(tmp_path: Path) -> None:
+    def on_disk() -> int:
+        return sum(path.stat().st_size for path in tmp_path.glob("*/*"))
+
+    spool = Spool.open(tmp_path, SPOOL_SECRET)
+    assert spool.taken == 0
+    spool.expect(A, {"1": 1000, "2": 500})
+    spool.expect(B, {"1": 70})
+    assert spool.taken == 1570
+    spool.write(A, "1", b"short")
+    assert spool.taken == on_disk() + 570
+    spool.write(A, "1", b"longer than before")
+    spool.write(A, "3", b"")
+    assert spool.taken == on_disk() + 570
+    spool.remove(A, "2")
+    spool.delete(B)  # of which there is no file yet
+    assert spool.taken == on_disk() > 0
+    (tmp_path / A / ".half.partial").write_bytes(b"of a file that a kill interrupted")
+    spool.close()
+    again = Spool.open(tmp_path, SPOOL_SECRET)
+    assert again.taken == spool.taken
+    again.delete(A)
+    assert again.taken == 0
+    again.close()
+
+
 def test_what_a_kill_left_half_deleted_is_no_job_and_goes(tmp_path: Path) -> None:
     Spool.open(tmp_path, SPOOL_SECRET).close()
     (tmp_path / f"{A}.deleted").mkdir()

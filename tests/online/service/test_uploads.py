@@ -1,8 +1,11 @@
+import hashlib
 import zlib
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tests.online.protectors import CLASSES, pixels
 from tests.online.service.fakes import encoded, png
 
@@ -86,8 +89,62 @@ def test_other_labels_are_refused(text: str, said: str) -> None:
         label_named(text, CLASSES)
 
 
-def test_an_upload_is_known_by_its_bytes() -> None:
-    assert Upload.of(b"", None).sha256 == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+def test_an_upload_is_known_by_its_bytes_and_its_size() -> None:
+    found = Upload.of(STORED["BMP"], "cat", MOST)
+    assert (found.content, found.label, found.pixels) == (STORED["BMP"], "cat", 600)
+    assert found.sha256 == hashlib.sha256(STORED["BMP"]).hexdigest()
+    with pytest.raises(TooManyPixels):
+        Upload.of(STORED["BMP"], None, 599)
+
+
+def within(kind: str, place: int, part: bytes, times: int) -> bytes:
+    """A file with a part put in many times, behind so many of its bytes."""
+    stored = STORED[kind]
+    return stored[:place] + part * times + stored[place:]
+
+
+PNG_CHUNK = b"\0\0\0\0aaAa" + zlib.crc32(b"aaAa").to_bytes(4, "big")
+JPEG_SEGMENT = b"\xff\xe5\0\2"
+GIF_COMMENT = b"!\xfe\x01a\0"
+BEHIND_SIGNATURE = {"PNG": 33, "JPEG": 2, "GIF": 13 + 3 * 256}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        within("PNG", BEHIND_SIGNATURE["PNG"], PNG_CHUNK, 10_000),
+        within("JPEG", BEHIND_SIGNATURE["JPEG"], JPEG_SEGMENT, 10_000),
+        within("GIF", BEHIND_SIGNATURE["GIF"], GIF_COMMENT, 10_000),
+        within("TIFF", 0, b"", 0)[:4] + b"\x08\0\0\0" + b"\xff\xff" + b"\1\0\3\0\1\0\0\0\1\0\0\0" * 65_535,
+        b"P6\n#" + b"a" * 10_000 + b"\n30 20 255\n" + bytes(1800),
+    ],
+    ids=["PNG", "JPEG", "GIF", "TIFF", "PPM"],
+)
+def test_a_header_without_end_is_refused(content: bytes) -> None:
+    with pytest.raises(UnreadableImage, match=r"more parts than are read; .*without metadata") as caught:
+        pixels_of(content, MOST)
+    assert caught.value.__cause__ is None  # so that the client gets this sentence
+
+
+def test_photographs_may_be_full_of_metadata() -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "d" * 60_000
+    texts = PngInfo()
+    for number in range(1000):
+        texts.add_text(f"key {number}", "x" * 1000)
+    profile = bytes(3_000_000)
+    for content in (
+        within("PNG", BEHIND_SIGNATURE["PNG"], PNG_CHUNK, 1000),
+        within("JPEG", BEHIND_SIGNATURE["JPEG"], JPEG_SEGMENT, 1000),
+        within("GIF", BEHIND_SIGNATURE["GIF"], GIF_COMMENT, 1000),
+        encoded("PNG", LEVELS, pnginfo=texts, icc_profile=profile[:900_000], exif=exif),
+        encoded("JPEG", LEVELS, icc_profile=profile, exif=exif, comment="c" * 60_000),
+        encoded("WEBP", LEVELS, icc_profile=profile, exif=exif),
+        encoded("TIFF", LEVELS, icc_profile=profile),
+        encoded("GIF", LEVELS, comment="c" * 100_000),
+    ):
+        assert pixels_of(content, MOST) == 600
+        assert decode(content).levels.shape[:2] == (20, 30)
 
 
 @st.composite

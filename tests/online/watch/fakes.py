@@ -3,26 +3,26 @@
 import hashlib
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import cast
 
 import numpy as np
 
 from withhold.data.pixels import encode
-from withhold.online.image import Accepted, read
+from withhold.online.image import Accepted, Given, read
 from withhold.online.protector import Protector, Released
-from withhold.online.settings import SpeedName
+from withhold.online.settings import DEFAULT_SPEED, SpeedName
 
 
-class FakeProtector:
+class FakeProtector(Protector):
     """Moves every level by one."""
 
-    document = SimpleNamespace(lanes=1)
+    def __init__(self) -> None:
+        self.document = SimpleNamespace(lanes=1)  # type: ignore[assignment]
 
-    def accept(self, image: bytes, label: str | None = None) -> Accepted:
+    def accept(self, image: Given, label: str | int | None = None) -> Accepted:
         picture, digest = read(image)
         return Accepted(picture, None if label is None else 0, digest)
 
-    def protect_accepted(self, images: Sequence[Accepted], *, speed: SpeedName) -> list[Released]:
+    def protect_accepted(self, images: Sequence[Accepted], *, speed: SpeedName = DEFAULT_SPEED) -> list[Released]:
         return [self._released(image, speed) for image in images]
 
     def _released(self, image: Accepted, speed: SpeedName) -> Released:
@@ -45,4 +45,4 @@ class FakeProtector:
 
 
 def fake_protector() -> Protector:
-    return cast(Protector, FakeProtector())
+    return FakeProtector()

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from filelock import FileLock
 from PIL import Image
@@ -15,10 +16,10 @@ from tests.online.watch.inboxes import SOON, fill, leftovers, places, png, put, 
 
 from withhold.data.pixels import change, decode
 from withhold.errors import InvalidInput, RunStopped
-from withhold.online.image import Accepted
+from withhold.online.image import Accepted, Unchangeable
 from withhold.online.protector import Protector, Released
 from withhold.online.settings import SPEEDS, SpeedName
-from withhold.online.watch import handling
+from withhold.online.watch import filing, handling
 from withhold.online.watch.arrivals import Arrival, Arrivals
 from withhold.online.watch.outcome import Protected, Rejected
 from withhold.online.watch.places import place_watch
@@ -99,6 +100,24 @@ def test_a_bad_file_is_moved_away_with_its_reason_and_holds_up_nothing(
     assert Path(f"{moved}.reason.txt").read_text() == f"{name}: {rejected.problem}\n"
     assert len(tree(tmp_path / "inbox/.withhold/rejected")) == 2
     assert leftovers(places(tmp_path)) == []
+
+
+def test_a_picture_that_cannot_be_changed_is_moved_away_with_the_protectors_own_sentence(
+    tmp_path: Path, protector: Protector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    black = encoded("PNG", Image.new("RGB", (2, 1)))
+    monkeypatch.setattr(protector, "craft", lambda pictures, *_: [np.full((3, 1, 2), -1, np.float32) for _ in pictures])
+    with pytest.raises(Unchangeable) as refused:
+        protector.protect(black)
+    fill(tmp_path / "inbox", black_png=black)
+    report, told = run_once(tmp_path, protector)
+    assert (report.protected, report.rejected) == (0, 1)
+    assert [each.problem for each in told if isinstance(each, Rejected)] == [str(refused.value)]
+    assert tree(tmp_path / "inbox/.withhold/rejected") == {
+        "black.png": black,
+        "black.png.reason.txt": f"black.png: {refused.value}\n".encode(),
+    }
+    assert tree(tmp_path / "outbox") == {}
 
 
 def test_folders_of_ones_own(tmp_path: Path, protector: Protector) -> None:
@@ -225,6 +244,27 @@ def test_images_are_crafted_side_by_side_and_a_bad_one_among_them_is_found(
         assert (tmp_path / f"outbox/cat/{seed}.png").read_bytes() == protector.protect(png(seed), "cat").content
 
 
+def test_an_error_that_is_no_fault_of_a_file_ends_the_watch_when_each_was_tried_alone_and_rejects_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protector = Protector.load(tiny(tmp_path / "protector", lanes=3))
+    fill(tmp_path / "inbox", cat__a_png=png(1), cat__b_png=png(2), cat__c_png=png(3))
+    sizes: list[int] = []
+
+    def failing(images: Sequence[Accepted], **_: object) -> list[Released]:
+        sizes.append(len(images))
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(protector, "protect_accepted", failing)
+        with pytest.raises(ZeroDivisionError):
+            run_once(tmp_path, protector)
+    assert sizes == [3, 1, 1, 1]
+    assert len(tree(tmp_path / "inbox")) == 3
+    report, _ = run_once(tmp_path, protector)
+    assert (report.protected, report.rejected) == (3, 0)
+
+
 def test_too_little_memory_for_one_image_does_not_end_the_watch(
     tmp_path: Path, protector: Protector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,7 +357,7 @@ def test_what_was_set_aside_before_a_kill_is_filed_away_also_by_a_watch_with_ano
         raise ZeroDivisionError
 
     with monkeypatch.context() as patched:
-        patched.setattr(handling, "move_to_free", killed)
+        patched.setattr(filing, "move_to_free", killed)
         with pytest.raises(ZeroDivisionError):
             run_once(tmp_path, protector)
     assert list((tmp_path / "inbox/cat").glob("[!.]*")) == []
@@ -387,7 +427,7 @@ def test_what_the_system_refuses_is_said_in_a_sentence(
     def refusing(path: Path, _: bytes) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(handling, "write_atomic", refusing)
+    monkeypatch.setattr(filing, "write_atomic", refusing)
     with pytest.raises(RunStopped, match="Permission denied"):
         run_once(tmp_path, protector)
     assert list(tree(tmp_path / "inbox")) == ["cat/a.png"]

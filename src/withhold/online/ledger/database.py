@@ -6,17 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
-from sqlalchemy import URL, Connection, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Dialect, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from withhold.errors import InvalidInput
 from withhold.online.ledger.errors import LedgerUnavailable
 from withhold.online.ledger.migrating import migrate
 from withhold.online.ledger.settings import LedgerSettings
+
+if TYPE_CHECKING:
+    from withhold.online.ledger.postgresql import PatientConnection
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql+psycopg"
 DRIVERS = {"sqlite": SQLITE, "sqlite+pysqlite": SQLITE, "postgres": POSTGRESQL, "postgresql": POSTGRESQL}
@@ -50,7 +54,7 @@ class Database:
             event.listen(self._engine, "connect", _check_foreign_keys)
             event.listen(self._engine, "begin", _begin)
         else:
-            event.listen(self._engine, "connect", partial(_limit_locks, max(1, round(1000 * settings.timeout))))
+            event.listen(self._engine, "do_connect", partial(_connect, settings.timeout))
 
     def migrate(self) -> None:
         """Bring the database to this version's tables.
@@ -190,10 +194,13 @@ def _check_foreign_keys(connection: DBAPIConnection, _: object) -> None:
     connection.cursor().execute("PRAGMA foreign_keys=ON")
 
 
-def _limit_locks(milliseconds: int, connection: DBAPIConnection, _: object) -> None:
-    # SQLite is told by its driver; PostgreSQL would wait for ever.
-    connection.cursor().execute(f"SET lock_timeout = {milliseconds}")
-    connection.commit()
+def _connect(
+    seconds: float, dialect: Dialect, record: ConnectionPoolEntry, args: tuple[Any, ...], options: dict[str, Any]
+) -> "PatientConnection":
+    del dialect, record  # what SQLAlchemy tells every listener
+    from withhold.online.ledger.postgresql import connect  # noqa: PLC0415 - an extra
+
+    return connect(seconds, *args, **options)
 
 
 def _begin(connection: Connection) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, insert, or_, select, update
 
 from withhold.online.ledger.clients import COLUMNS, client, locked
 from withhold.online.ledger.database import Database
@@ -80,6 +80,14 @@ class Jobs:
         chosen = update(jobs).where(jobs.c.id == id, ~_finished()).values(**changed, updated=self._clock())
         with self._database.writing() as connection:
             return connection.execute(chosen).rowcount > 0
+
+    def end(self, id: str) -> None:
+        """Leave a job that is not finished as cancelled, and one that is done as deleted; any other stays as it is."""
+        done = jobs.c.state == JobState.DONE.value
+        after = case((done, JobState.DELETED.value), else_=JobState.CANCELLED.value)
+        chosen = update(jobs).where(jobs.c.id == id, or_(done, ~_finished()))
+        with self._database.writing() as connection:
+            connection.execute(chosen.values(state=after, updated=self._clock()))
 
     def unfinished(self) -> list[Job]:
         """List the jobs of all clients that are accepted or running, the oldest first."""

@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from withhold.online.settings import SpeedName
+
+if TYPE_CHECKING:
+    from withhold.online.protector import Released
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,23 @@ class Entry:
     eps: int
     largest_change: float
 
+    @classmethod
+    def of(cls, released: "Released", bound: int) -> "Entry":
+        """Take it from a released image.
+
+        Args:
+            bound: On the change, in levels of 8 bit.
+        """
+        return cls(
+            sha256_before=released.sha256_before,
+            sha256_after=released.sha256_after,
+            label=released.label,
+            label_was_given=released.label_was_given,
+            speed=released.speed,
+            eps=bound,
+            largest_change=released.largest_change,
+        )
+
     @property
     def wanted(self) -> Wanted:
         """What was asked for."""
@@ -121,17 +142,18 @@ class Row:
 
 
 class JobState(StrEnum):
-    """How far a job is."""
+    """How far a job is; one whose results were deleted was done before."""
 
     ACCEPTED = "accepted"
     RUNNING = "running"
     DONE = "done"
+    DELETED = "deleted"
     CANCELLED = "cancelled"
     FAILED = "failed"
 
 
-FINISHED = frozenset({JobState.DONE, JobState.CANCELLED, JobState.FAILED})
-"""States that a job does not leave."""
+FINISHED = frozenset({JobState.DONE, JobState.DELETED, JobState.CANCELLED, JobState.FAILED})
+"""States in which nothing more is done for a job."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,12 @@
 """The ledger as the service uses it: in threads, so that a slow database keeps no other request waiting."""
 
-import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from withhold.online.ledger import Client, Entry, Ledger, Reservation, Usage, Wanted
 from withhold.online.protector import Released
 from withhold.online.service.crafting import About
+from withhold.online.service.threads import Threads
 from withhold.online.service.uploads import Upload
 from withhold.online.settings import SpeedName
 
@@ -21,14 +20,13 @@ class Accounting:
 
     def __init__(self, ledger: Ledger, about: About) -> None:
         self._ledger, self._about = ledger, about
-        self._threads = ThreadPoolExecutor(THREADS, "withhold-ledger")
+        self._threads = Threads(THREADS, "withhold-ledger")
 
     async def call(
         self, function: Callable[Parameters, Result], *args: Parameters.args, **options: Parameters.kwargs
     ) -> Result:
         """Call a function in a thread; the call goes on if whoever waits for it is cancelled."""
-        loop = asyncio.get_running_loop()
-        return await asyncio.shield(loop.run_in_executor(self._threads, lambda: function(*args, **options)))
+        return await self._threads.call(function, *args, **options)
 
     async def ping(self) -> None:
         """Return if the ledger answers."""
@@ -60,18 +58,7 @@ class Accounting:
 
     async def record(self, reservation: Reservation, released: Sequence[Released]) -> None:
         """Record images that are about to be handed over; no pair gets out that is not in the ledger."""
-        entries = [
-            Entry(
-                sha256_before=each.sha256_before,
-                sha256_after=each.sha256_after,
-                label=each.label,
-                label_was_given=each.label_was_given,
-                speed=each.speed,
-                eps=self._about.bound,
-                largest_change=each.largest_change,
-            )
-            for each in released
-        ]
+        entries = [Entry.of(each, self._about.bound) for each in released]
         await self.call(self._ledger.record, reservation, entries)
 
     async def release(self, reservation: Reservation) -> None:
@@ -80,4 +67,4 @@ class Accounting:
 
     async def close(self) -> None:
         """Begin no further call, and wait for those that were begun."""
-        await asyncio.to_thread(self._threads.shutdown)
+        await self._threads.close()

@@ -13,6 +13,9 @@ from withhold.online.protector import Released
 from withhold.online.service.problems import Problem, ProblemDetails
 from withhold.online.settings import SpeedName
 
+BYTES_PER_PIXEL = 4
+"""Of a released file at most: four channels that cannot be compressed."""
+
 EXTENSIONS = {"image/png": "png", "image/webp": "webp", "image/tiff": "tiff"}
 PRIVATE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 REPORT = "released.json"

@@ -54,8 +54,10 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
-        yield
-        await service.close()
+        try:
+            yield
+        finally:
+            await service.close()
 
     app: FastAPI = FastAPIOffline(  # the interactive documentation loads nothing from elsewhere
         title="Withhold",

@@ -10,17 +10,14 @@ from dataclasses import dataclass
 from withhold.online.image import Accepted
 from withhold.online.protector import Released
 from withhold.online.service.crafting import Stopping
+from withhold.online.service.running_mean import RunningMean
 from withhold.online.settings import SpeedName
 
-Work = Callable[[Sequence[Accepted], SpeedName], Sequence[Released]]
+Work = Callable[[Sequence[Accepted], SpeedName], Sequence[Released | Exception]]
+"""Crafts images together, and gives for each what was released, or what went wrong; see `Protector.protect_each`."""
+
 Kind = tuple[SpeedName, tuple[int, ...]]
 """Images that can share a batch: those of one speed and one shape."""
-
-FIRST_GUESS = 1.0
-"""Seconds that an image is taken to need before the first was measured."""
-
-OLD_SHARE = 0.9
-"""Of the running mean of these seconds, kept when a batch is measured."""
 
 RESTART = 10
 """Seconds within which another process should have taken over from one that ends."""
@@ -48,14 +45,13 @@ class Batcher:
     `max_wait` seconds; of several such kinds the one whose oldest image came first. Used from one event loop.
 
     Attributes:
-        seconds: That an image needs, a running mean.
+        needed: Seconds for an image, measured by the batch.
     """
 
     def __init__(
         self, work: Work, *, max_batch: int, max_wait: float, on_batch: Callable[[int], None] = lambda _: None
     ) -> None:
-        self.seconds = FIRST_GUESS
-        self._measured = False
+        self.needed = RunningMean()
         self._work, self._max_batch, self._max_wait, self._on_batch = work, max_batch, max_wait, on_batch
         self._queues: defaultdict[Kind, deque[_Waiting]] = defaultdict(deque)
         self._numbers = itertools.count()
@@ -137,28 +133,14 @@ class Batcher:
     async def _craft(self, speed: SpeedName, batch: list[_Waiting]) -> None:
         loop = asyncio.get_running_loop()
         self._on_batch(len(batch))
-        began = loop.time()
-        try:
-            results = await self._crafted(speed, batch)
-        except Exception as error:
-            if len(batch) == 1:
-                _fail(batch[0], error)
-                return
-            for waiting in batch:  # so that an image fails by itself only
-                await self._craft(speed, [waiting])
-            return
-        seconds = (loop.time() - began) / len(batch)
-        self.seconds = OLD_SHARE * self.seconds + (1 - OLD_SHARE) * seconds if self._measured else seconds
-        self._measured = True
-        for waiting, released in zip(batch, results, strict=True):
-            if not waiting.result.done():
-                waiting.result.set_result(released)
-
-    async def _crafted(self, speed: SpeedName, batch: list[_Waiting]) -> Sequence[Released]:
         images = [waiting.image for waiting in batch]
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._work, images, speed)
-
-
-def _fail(waiting: _Waiting, error: Exception) -> None:
-    if not waiting.result.done():
-        waiting.result.set_exception(error)
+        began = loop.time()
+        results = await loop.run_in_executor(self._thread, self._work, images, speed)
+        self.needed.add((loop.time() - began) / len(batch))
+        for waiting, result in zip(batch, results, strict=True):
+            if waiting.result.done():
+                continue
+            if isinstance(result, Exception):
+                waiting.result.set_exception(result)
+            else:
+                waiting.result.set_result(result)

@@ -7,6 +7,7 @@ from typing import Protocol
 from withhold.errors import WithholdError
 from withhold.online.folder import Document
 from withhold.online.protector import Released
+from withhold.online.service.uploads import Upload
 from withhold.online.settings import Speed, SpeedName
 
 
@@ -70,17 +71,15 @@ class Crafting(Protocol):
 
     about: About
 
-    async def protect(self, content: bytes, label: str | None, speed: SpeedName, *, patient: bool = False) -> Released:
+    async def protect(self, upload: Upload, speed: SpeedName, *, patient: bool = False) -> Released:
         """Protect an image; cancelled, it leaves the queue.
 
         Args:
-            content: Of a file.
-            label: Name of a class, or None if the surrogate is to decide.
-            patient: Wait for room in the queue rather than be refused: for images of a request that was accepted.
+            patient: Wait until the queue takes it rather than be refused: for images of a request that was accepted.
 
         Raises:
             UnreadableImage: It is no complete still picture of a supported kind.
-            QueueFull: There is no room.
+            QueueFull: As many images wait as may.
             Stopping: The service ends.
             RunStopped: The result is not fit to be released.
         """

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from withhold.online.protector import Protector, Released
 from withhold.online.service.batcher import Batcher
 from withhold.online.service.crafting import About
-from withhold.online.service.rooms import Rooms
+from withhold.online.service.queue_limits import QueueLimits
 from withhold.online.service.settings import ServiceSettings
-from withhold.online.service.uploads import pixels_of
+from withhold.online.service.uploads import Upload
 from withhold.online.settings import SpeedName
 
 DECODERS = 2
@@ -28,27 +28,25 @@ class LocalCrafting:
     ) -> None:
         self.about = About.of(protector.document, protector.bound)
         self._protector = protector
-        self._most_pixels = settings.max_pixels
-        self._rooms = Rooms(settings)
+        self._limits = QueueLimits(settings)
         self._decoders = ThreadPoolExecutor(DECODERS, "withhold-decoding")
         self._batcher = Batcher(
-            lambda images, speed: protector.protect_accepted(images, speed=speed),
+            lambda images, speed: protector.protect_each(images, speed=speed),
             max_batch=settings.max_batch or self.about.lanes,
             max_wait=settings.max_wait_ms / 1000,
             on_batch=on_batch,
         )
 
-    async def protect(self, content: bytes, label: str | None, speed: SpeedName, *, patient: bool = False) -> Released:
+    async def protect(self, upload: Upload, speed: SpeedName, *, patient: bool = False) -> Released:
         """Protect an image; see `Crafting`."""
-        pixels = pixels_of(content, self._most_pixels)
-        async with self._rooms.hold(pixels, patient=patient, seconds=self._batcher.seconds):
+        async with self._limits.admit(upload.pixels, patient=patient, seconds=self._batcher.needed.seconds):
             loop = asyncio.get_running_loop()
-            accepted = await loop.run_in_executor(self._decoders, self._protector.accept, content, label)
+            accepted = await loop.run_in_executor(self._decoders, self._protector.accept, upload.content, upload.label)
             return await self._batcher.submit(accepted, speed)
 
     def waiting(self) -> int:
         """Count the images that wait or are crafted."""
-        return self._rooms.taken
+        return self._limits.taken
 
     async def check(self) -> None:
         """Return: what computes is in this process."""

@@ -1,5 +1,6 @@
 """Log lines on stderr, one JSON document each; never an image, a file's name, a label or a token."""
 
+import io
 import logging
 import sys
 import traceback
@@ -67,13 +68,27 @@ class Notes(Silent):
 
 
 class ToLog(logging.Handler):
-    """Hands the messages of a library's logger over, without tracebacks."""
+    """Hands the messages of a library's logger over, without tracebacks, as events of one name."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, name: str) -> None:
         super().__init__()
-        self._log = log
+        self._log, self._event = log, name
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a message."""
         error = record.exc_info[0] if record.exc_info else None
-        self._log.event("server", message=record.getMessage().strip(), error=None if error is None else error.__name__)
+        message = record.getMessage().strip()
+        self._log.event(self._event, message=message, error=None if error is None else error.__name__)
+
+
+class Printed(io.TextIOBase):
+    """A stream for what a library prints: each piece becomes an event, all of one name."""
+
+    def __init__(self, log: Log, name: str) -> None:
+        self._log, self._event = log, name
+
+    def write(self, text: str) -> int:
+        """Write a piece; white space alone, such as the end of a line, is left out."""
+        if message := text.strip():
+            self._log.event(self._event, message=message)
+        return len(text)

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from withhold.data.pixels import UnreadableImage
 from withhold.errors import InvalidInput, RunStopped
+from withhold.online.image import Unchangeable
 from withhold.online.ledger import (
     IdempotencyConflict,
     LedgerUnavailable,
@@ -78,9 +79,12 @@ class Problem(Exception):
         return JSONResponse(self.details().model_dump(), self.status, self.headers, MEDIA_TYPE)
 
 
-def later(status: HTTPStatus, reason: str, detail: str, seconds: int) -> Problem:
+def later(
+    status: HTTPStatus, reason: str, detail: str, seconds: int, headers: Mapping[str, str] | None = None
+) -> Problem:
     """Make a problem that trying again may solve."""
-    return Problem(status, reason, f"{detail} Try again in {seconds} s.", {"Retry-After": str(seconds)})
+    retry = {"Retry-After": str(seconds), **(headers or {})}
+    return Problem(status, reason, f"{detail} Try again in {seconds} s.", retry)
 
 
 def problem_of(error: Exception) -> Problem:
@@ -154,6 +158,7 @@ _EXPLAINED: Mapping[type[Exception], Callable[[Any], Problem]] = {  # the more s
     TooManyPixels: lambda error: Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-many-pixels", str(error)),
     UnreadableImage: _unreadable,
     UnknownClient: lambda _: unauthorized("the token is not known"),
+    Unchangeable: lambda error: Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "unchangeable", _sentence(str(error))),
     InvalidInput: lambda error: Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-input", _sentence(str(error))),
     QueueFull: _queue_full,
     Stopping: _stopping,

@@ -35,7 +35,7 @@ class Protecting:
         """
         reservation = await self._reserved(client, [upload], speed, key)
         try:
-            released = await self._crafting.protect(upload.content, upload.label, speed)
+            released = await self._crafting.protect(upload, speed)
             await self._accounting.record(reservation, [released])
         except BaseException:
             await self.give_back(reservation)
@@ -69,7 +69,7 @@ class Protecting:
             Unavailable: The image is not taken now.
         """
         try:
-            return await self._crafting.protect(upload.content, upload.label, speed, patient=True)
+            return await self._crafting.protect(upload, speed, patient=True)
         except Unavailable:
             raise
         except Exception as error:  # of this image, not of the others

@@ -6,7 +6,7 @@ import math
 import socket
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -25,7 +25,7 @@ from withhold.online.service.app import create_app
 from withhold.online.service.local import LocalCrafting
 from withhold.online.service.logs import Log, Notes, ToLog
 from withhold.online.service.metrics import Metrics
-from withhold.online.service.protocol import timed
+from withhold.online.service.protocol import LONGEST_HEAD, bounded
 from withhold.online.service.service import Service
 from withhold.online.service.settings import ServiceSettings
 from withhold.online.service.spool import Spool
@@ -72,7 +72,7 @@ def serve(places: Places, settings: ServiceSettings) -> None:
     log = Log()
     # Pillow would print it; so it is an error, which is answered.
     warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
-    logging.getLogger("uvicorn").addHandler(ToLog(log))
+    logging.getLogger("uvicorn").addHandler(ToLog(log, "server"))
     with bound(settings.host, settings.port) as listener, application(places, settings, log) as app:
         Server(app, settings, log).run([listener])
 
@@ -85,22 +85,31 @@ def application(places: Places, settings: ServiceSettings, log: Log) -> Iterator
         InvalidInput: A place cannot be used.
         LedgerUnavailable: The ledger is away.
     """
-    folder, metrics = places.protector, Metrics()
-    spool = Spool.open(places.spool or folder / SPOOL, read_folder(folder).key)
-    try:
-        ledger = Ledger.open(places.ledger or default_url(folder))
-        try:
-            protector = Protector.load(
-                folder, device=places.device, allow_differences=places.allow_differences, reporter=Notes(log)
-            )
-            warm_up(protector)
-            say_who_may_come(ledger, places, log)
-            crafting = LocalCrafting(protector, settings, metrics.batches.observe)
-            yield create_app(crafting, ledger, settings, spool, metrics=metrics, log=log)
-        finally:
-            ledger.close()
-    finally:
-        spool.close()
+    with opened(places) as (spool, ledger):
+        protector = Protector.load(
+            places.protector, device=places.device, allow_differences=places.allow_differences, reporter=Notes(log)
+        )
+        warm_up(protector)
+        say_who_may_come(ledger, places, log)
+        metrics = Metrics()
+        crafting = LocalCrafting(protector, settings, metrics.batches.observe)
+        yield create_app(crafting, ledger, settings, spool, metrics=metrics, log=log)
+
+
+@contextmanager
+def opened(places: Places) -> Iterator[tuple[Spool, Ledger]]:
+    """Open spool and ledger, and close them at the end.
+
+    Raises:
+        InvalidInput: A place cannot be used, or another service uses it.
+        LedgerUnavailable: The ledger is away.
+    """
+    folder = places.protector
+    with (
+        closing(Spool.open(places.spool or folder / SPOOL, read_folder(folder).key)) as spool,
+        closing(Ledger.open(places.ledger or default_url(folder))) as ledger,
+    ):
+        yield spool, ledger
 
 
 @contextmanager
@@ -137,7 +146,8 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="asyncio",
-                http=timed(settings.receive_timeout),
+                http=bounded(settings),
+                h11_max_incomplete_event_size=LONGEST_HEAD,
                 ws="none",
                 log_config=None,
                 access_log=False,

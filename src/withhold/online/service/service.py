@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from typing import Never
 
@@ -13,8 +13,10 @@ from withhold.errors import InvalidInput
 from withhold.online.ledger import Ledger
 from withhold.online.protector import Released
 from withhold.online.service.accounting import Accounting
+from withhold.online.service.answers import BYTES_PER_PIXEL
 from withhold.online.service.batcher import RESTART
 from withhold.online.service.budget import Budget
+from withhold.online.service.concurrent import together
 from withhold.online.service.crafting import Crafting, Stopping
 from withhold.online.service.forms import OVERHEAD, Fields, Form
 from withhold.online.service.jobs import JobRunner
@@ -24,9 +26,13 @@ from withhold.online.service.problems import Problem, later, problem_of
 from withhold.online.service.protecting import Protecting
 from withhold.online.service.settings import ServiceSettings
 from withhold.online.service.spool import Spool
-from withhold.online.service.uploads import TooManyPixels, Upload, label_named, pixels_of
+from withhold.online.service.stored_jobs import StoredJobs
+from withhold.online.service.threads import Threads
+from withhold.online.service.uploads import TooManyPixels, Upload, label_named
 
 BUSY_RETRY = 2
+INSPECTORS = 2
+"""Threads that read headers and hash."""
 
 
 class Service:
@@ -54,7 +60,7 @@ class Service:
             self.protecting,
             self.accounting,
             ledger,
-            spool,
+            StoredJobs(spool, settings.max_spool_bytes),
             at_once=at_once,
             most=settings.max_jobs,
             hours=settings.job_hours,
@@ -63,7 +69,9 @@ class Service:
         )
         metrics.watch(crafting.waiting, self.jobs.unfinished)
         self.stopping = False
+        self._inspecting = Threads(INSPECTORS, "withhold-inspecting")
         self._received = Budget(sys.maxsize, settings.max_received_bytes)
+        self._answers = Budget(sys.maxsize, settings.max_answer_bytes)
         self._handed_back = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -85,13 +93,14 @@ class Service:
 
     async def close(self) -> None:
         """End everything that runs."""
-        await self.jobs.stop()
+        await self.jobs.close()
         await self.crafting.close()
         await self.accounting.close()
+        await self._inspecting.close()
 
     @contextmanager
     def working(self, request: Request, fields: Fields) -> Iterator[None]:
-        """Hold what a request needs, from its first byte to its answer.
+        """Count the bytes of a request, from its first byte to its answer.
 
         Raises:
             Stopping: The service ends.
@@ -101,8 +110,7 @@ class Service:
             raise Stopping(RESTART)
         size = fields.size(request)
         if not self._received.fits(size):
-            detail = "As much is being received as may."
-            raise later(HTTPStatus.TOO_MANY_REQUESTS, "busy", detail, BUSY_RETRY)
+            raise _busy("received")
         with self._received.take(size):
             self._idle.clear()
             try:
@@ -110,6 +118,29 @@ class Service:
             finally:
                 if self._received.taken == 1:
                     self._idle.set()
+
+    def expect_pixels(self, request: Request, uploads: Sequence[Upload]) -> None:
+        """Count the bytes that an answer with images may have, until it is sent.
+
+        Raises:
+            TooManyPixels: They are too large to be answered at once.
+            Problem: Too much is being sent.
+        """
+        most, pixels = self.settings.max_request_pixels, sum(upload.pixels for upload in uploads)
+        if pixels > most:
+            raise TooManyPixels(f"The images of one answer have at most {most} pixels. Send fewer, or make it a job.")
+        self.expect_bytes(request, BYTES_PER_PIXEL * pixels)
+
+    def expect_bytes(self, request: Request, size: int) -> None:
+        """Count the bytes of an answer until it is sent.
+
+        Raises:
+            Problem: Too much is being sent.
+        """
+        if not self._answers.fits(size):
+            raise _busy("sent")
+        until_sent: ExitStack = request.state.until_sent
+        until_sent.enter_context(self._answers.take(size))
 
     async def handed_back(self) -> Never:
         """Wait until the service hands back what it has not finished.
@@ -130,7 +161,7 @@ class Service:
         settings = self.settings
         return Fields("images", "labels", settings.max_images, settings.max_request_bytes, settings.receive_timeout)
 
-    def upload(self, content: bytes, label: str) -> Upload:
+    async def upload(self, content: bytes, label: str) -> Upload:
         """Look at an image before it is counted.
 
         Raises:
@@ -141,16 +172,16 @@ class Service:
         if len(content) > most:
             detail = f"An image has at most {most} bytes, this one has {len(content)}. Send a smaller one."
             raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
-        pixels_of(content, self.settings.max_pixels)
-        return Upload.of(content, label_named(label, self.crafting.about.classes))
+        named = label_named(label, self.crafting.about.classes)
+        return await self._inspecting.call(Upload.of, content, named, self.settings.max_pixels)
 
-    def uploads(self, form: Form) -> list[Upload | Problem]:
+    async def uploads(self, form: Form) -> list[Upload | Problem]:
         """Look at images before they are counted; what is wrong with one of them stands in its place.
 
         Raises:
             Problem: Something is wrong with each of them.
         """
-        found = [self._upload_or_problem(*pair) for pair in zip(form.images, form.labels, strict=True)]
+        found = await together([self._upload_or_problem(*pair) for pair in zip(form.images, form.labels, strict=True)])
         problems = [each for each in found if isinstance(each, Problem)]
         if len(problems) == len(found):
             raise problems[0]
@@ -158,22 +189,16 @@ class Service:
             self.metrics.rejections.labels(problem.reason).inc()
         return found
 
-    def check_pixels(self, uploads: Sequence[Upload]) -> None:
-        """Refuse images that are too large to be answered at once.
-
-        Raises:
-            TooManyPixels: They are.
-        """
-        most = self.settings.max_request_pixels
-        if sum(pixels_of(upload.content, self.settings.max_pixels) for upload in uploads) > most:
-            raise TooManyPixels(f"The images of one answer have at most {most} pixels. Send fewer, or make it a job.")
-
     def count(self, released: Released, route: str) -> None:
         """Count a released image."""
         self.metrics.images.labels(released.speed, route).inc()
 
-    def _upload_or_problem(self, content: bytes, label: str) -> Upload | Problem:
+    async def _upload_or_problem(self, content: bytes, label: str) -> Upload | Problem:
         try:
-            return self.upload(content, label)
+            return await self.upload(content, label)
         except (InvalidInput, Problem) as error:
             return problem_of(error)
+
+
+def _busy(what: str) -> Problem:
+    return later(HTTPStatus.TOO_MANY_REQUESTS, "busy", f"As much is being {what} as may.", BUSY_RETRY)

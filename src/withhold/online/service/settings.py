@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from withhold.online.settings import DEFAULT_SPEED, SpeedName
 
-MIB = 2**20
+MIB, GIB = 2**20, 2**30
 MOST_PIXELS = 89_000_000
 """Beyond it Pillow itself takes an image for an attack."""
 
@@ -47,10 +47,27 @@ class ServiceSettings(BaseModel):
     max_images: int = Field(100, ge=1, description="Most images of one request.")
     max_request_bytes: int = Field(100 * MIB, ge=1, description="Largest request of several images.")
     max_received_bytes: int = Field(
-        512 * MIB, ge=1, description="Most bytes of all requests that are received or answered at a time."
+        512 * MIB, ge=1, description="Most bytes of all requests that are received or worked on at a time."
+    )
+    max_answer_bytes: int = Field(
+        1024 * MIB,
+        ge=1,
+        description="Most bytes of all answers that are made or sent at a time, at 4 for each pixel of an image.",
+    )
+    max_connections: int = Field(
+        500, ge=1, description="Most connections; on further ones every request but those for health is refused."
     )
     max_jobs: int = Field(100, ge=1, description="Most jobs that are not finished.")
+    max_spool_bytes: int = Field(
+        20 * GIB,
+        ge=1,
+        description="Most bytes of the files of all jobs, results that are yet to be made among them, at 4 for each "
+        "pixel of an image.",
+    )
     receive_timeout: float = Field(60.0, gt=0, description="Seconds within which a request must have arrived whole.")
+    send_timeout: float = Field(
+        30.0, gt=0, description="Seconds for a client to take the next MiB of its answer, or all of the rest."
+    )
     shutdown_timeout: float = Field(
         30.0, ge=0, description="Seconds for what was accepted before the service stops; the rest is handed back."
     )

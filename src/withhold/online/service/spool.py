@@ -1,10 +1,11 @@
 """Files of jobs on disk: encrypted, readable by their owner alone, and there after the process was killed."""
 
+import contextlib
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -15,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from withhold.data.atomic import sync_folder, write_atomic
 from withhold.errors import InvalidInput, WithholdError
+from withhold.online.service.space import Space
 
 NONCE = 12
 LOCK = "lock"
@@ -40,6 +42,9 @@ class Spool:
         self._folder, self._lock = folder, lock
         key = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"withhold/spool/1").derive(secret)
         self._cipher = AESGCM(key)
+        self._space = Space()
+        for job in self.jobs():
+            self._space.count(job, {path.name: path.stat().st_size for path in (folder / job).iterdir()})
 
     @classmethod
     def open(cls, folder: Path, secret: bytes) -> "Spool":
@@ -63,18 +68,25 @@ class Spool:
         except OSError as error:
             msg = f"the spool {folder} cannot be used: {error.strerror}; give another folder with --spool"
             raise InvalidInput(msg) from error
-        for doomed in folder.glob(f"*{DELETED}"):
-            if JOB.fullmatch(doomed.stem):
-                shutil.rmtree(doomed, ignore_errors=True)
+        _clear(folder)
         return cls(folder, secret, lock)
 
     def close(self) -> None:
         """Let another process have the folder."""
         self._lock.release()
 
+    @property
+    def taken(self) -> int:
+        """Count the bytes of all files, those that are expected among them."""
+        return self._space.taken
+
     def jobs(self) -> Iterator[str]:
         """Name the jobs that have files."""
         return (each.name for each in self._folder.iterdir() if JOB.fullmatch(each.name) and each.is_dir())
+
+    def expect(self, job: str, sizes: Mapping[str, int]) -> None:
+        """Count files that are yet to be written, each until then as so many bytes."""
+        self._space.count(job, sizes)
 
     def write(self, job: str, name: str, content: bytes) -> None:
         """Write a file durably; when this returns, it survives a kill and a crash.
@@ -91,7 +103,9 @@ class Spool:
             place.mkdir(mode=0o700)
             sync_folder(self._folder)
         nonce = secrets.token_bytes(NONCE)
-        write_atomic(place / name, nonce + self._cipher.encrypt(nonce, content, _bound_to(job, name)))
+        sealed = nonce + self._cipher.encrypt(nonce, content, _bound_to(job, name))
+        write_atomic(place / name, sealed)
+        self._space.count(job, {name: len(sealed)})
 
     def read(self, job: str, name: str) -> bytes:
         """Read a file.
@@ -113,15 +127,22 @@ class Spool:
     def remove(self, job: str, name: str) -> None:
         """Delete a file, if it is there."""
         (self._folder / job / name).unlink(missing_ok=True)
+        self._space.forget(job, name)
 
     def delete(self, job: str) -> None:
         """Delete all files of a job, if there are any."""
         doomed = self._folder / f"{job}{DELETED}"
-        try:
+        with contextlib.suppress(FileNotFoundError):
             (self._folder / job).rename(doomed)  # what is half deleted must not look like a job
-        except FileNotFoundError:
-            return
         shutil.rmtree(doomed, ignore_errors=True)
+        self._space.forget_all(job)
+
+    def size(self, job: str, name: str) -> int:
+        """Return the bytes that a file takes; 0 if there is none."""
+        try:
+            return (self._folder / job / name).stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def age(self, job: str, name: str) -> float | None:
         """Return the seconds since a file was written; None if there is none."""
@@ -144,6 +165,16 @@ def _make(folder: Path) -> None:
         if MARKER not in names and not names <= {LOCK}:
             msg = f"the folder {folder} is not empty and is no spool; name another one with --spool, such as "
             raise InvalidInput(msg + f"{folder / 'spool'}") from None
+
+
+def _clear(folder: Path) -> None:
+    """Delete what a kill left half deleted or half written."""
+    for doomed in folder.glob(f"*{DELETED}"):
+        if JOB.fullmatch(doomed.stem):
+            shutil.rmtree(doomed, ignore_errors=True)
+    for half in folder.glob("*/.*.partial"):
+        if JOB.fullmatch(half.parent.name):
+            half.unlink()
 
 
 def _bound_to(job: str, name: str) -> bytes:

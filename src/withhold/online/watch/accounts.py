@@ -69,17 +69,8 @@ class Accounts:
             UnknownClient: The client is not in the ledger any more.
             WithholdError: The ledger refuses this image.
         """
-        entry = Entry(
-            sha256_before=released.sha256_before,
-            sha256_after=released.sha256_after,
-            label=released.label,
-            label_was_given=released.label_was_given,
-            speed=released.speed,
-            eps=self.bound,
-            largest_change=released.largest_change,
-        )
         try:
-            self.ledger.record(reservation, [entry])
+            self.ledger.record(reservation, [Entry.of(released, self.bound)])
         except (LedgerUnavailable, QuotaExceeded, PairLimitReached) as error:
             raise NotNow(str(error)) from error
 

@@ -11,6 +11,7 @@ from withhold.online.protector import Protector
 from withhold.online.watch.accounts import Accounts
 from withhold.online.watch.arrivals import Arrivals
 from withhold.online.watch.changes import Changes, Wait
+from withhold.online.watch.filing import Filing
 from withhold.online.watch.handling import Handler
 from withhold.online.watch.journal import Journal
 from withhold.online.watch.labels import Table, labels_of
@@ -66,19 +67,12 @@ def watch(
     arrivals = Arrivals(places.inbox, settings.settle, excluded, say=say)
     waiting: AbstractContextManager[Wait] = nullcontext(stop.wait) if once else Changes(places.inbox, stop, say)
     with _in_a_sentence(), places.locked(), waiting as wait:
+        journal = Journal(places.journal, places.staging)
+        filing = Filing(places, arrivals, journal, counted)
+        suspects = filing.go_on()
         handler = Handler(
-            places,
-            protector,
-            settings.speed,
-            labels,
-            arrivals,
-            Journal(places.journal, places.staging),
-            counted,
-            say,
-            stop.is_set,
-            accounts,
+            protector, settings.speed, labels, arrivals, journal, filing, say, stop.is_set, suspects, accounts
         )
-        handler.go_on()
         reporter.say(f"Watching {places.inbox}.")
         while not stop.is_set():
             handler.handle(arrivals.look())

@@ -7,11 +7,12 @@ import pytest
 from tests.evaluation.faces.report.samples import evaluation, people, results
 from tests.evaluation.report.browser import CHROMIUM, Browser
 from tests.evaluation.report.test_browser import DESKTOP, ENTER, ESCAPE, OPEN, PHONE, RIGHT, SCHEMES, SIZES
+from tests.tools import needs
 
 from withhold.evaluation.faces.report.page import render
 from withhold.evaluation.report.colours import contrast
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = needs(CHROMIUM, "Chromium")
 
 VISIBLE = "[...document.querySelectorAll('#zoom figure')].filter(each => each.checkVisibility()).length"
 OUTSIDE = """[...document.querySelectorAll('main *')].filter(each => !each.closest('.scroll, svg, .hidden'))

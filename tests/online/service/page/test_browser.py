@@ -15,12 +15,13 @@ from PIL import Image
 from tests.evaluation.report.browser import CHROMIUM, Browser
 from tests.online.protectors import CLASSES, pixels, tiny
 from tests.online.service.serving import Serving
+from tests.tools import needs
 
 from withhold.data.pixels import change, decode
 from withhold.online.ledger import Ledger, default_url
 from withhold.online.protector import Protector
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = needs(CHROMIUM, "Chromium")
 
 DESKTOP, PHONE = 1280, 390
 PATIENCE = 60.0

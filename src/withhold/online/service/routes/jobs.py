@@ -61,7 +61,7 @@ async def accept(
     fields = service.fields_of_many()
     with service.working(request, fields):
         form = await unless(read_form(request, fields), service.handed_back())
-        found = service.uploads(form)
+        found = await service.uploads(form)
         job = await service.jobs.accept(client, found, form.speed or service.settings.speed, key)
     request.state.images = len(found)
     response.headers["Location"] = str(request.app.url_path_for("show", job=job.id))
@@ -79,12 +79,12 @@ async def show(job: Id, client: Authorized, service: Serving) -> JobReport:
     response_class=StreamingResponse,
     responses=FOR_CLIENTS
     | NOT_FOUND
-    | problems(HTTPStatus.CONFLICT, HTTPStatus.GONE)
+    | problems(HTTPStatus.CONFLICT, HTTPStatus.GONE, HTTPStatus.TOO_MANY_REQUESTS)
     | {
         HTTPStatus.OK.value: file("The released files, and released.json with the numbers or the problem of each.", ZIP)
     },
 )
-async def released(job: Id, client: Authorized, service: Serving) -> Response:
+async def released(request: Request, job: Id, client: Authorized, service: Serving) -> Response:
     """Fetch the released files of a job that is done; they stay until they are deleted or too old."""
     found = await _found(job, client, service)
     if found.state not in FINISHED:
@@ -93,6 +93,7 @@ async def released(job: Id, client: Authorized, service: Serving) -> Response:
     if found.state is not JobState.DONE or not service.jobs.has_results(found):
         detail = f"The job is {found.state.value}, and there are no results of it (any more)."
         raise Problem(HTTPStatus.GONE, "no-results", detail)
+    service.expect_bytes(request, service.jobs.largest_result(found))
     headers = {"Content-Disposition": 'attachment; filename="released.zip"', **PRIVATE}
     pieces = archive(service.jobs.results(found), service.crafting.about.fingerprint)
     return StreamingResponse(pieces, media_type=ZIP, headers=headers)
@@ -101,7 +102,7 @@ async def released(job: Id, client: Authorized, service: Serving) -> Response:
 @router.delete("/{job}", status_code=HTTPStatus.NO_CONTENT, responses=FOR_CLIENTS | NOT_FOUND)
 async def delete(job: Id, client: Authorized, service: Serving) -> None:
     """Cancel a job, or delete the results of one that is done."""
-    await service.jobs.cancel(await _found(job, client, service))
+    await service.jobs.delete(await _found(job, client, service))
 
 
 async def _found(job: str, client: Client, service: Service) -> Job:

@@ -45,7 +45,8 @@ async def protect(request: Request, client: Authorized, service: Serving, key: K
     fields = service.fields_of_one()
     with service.working(request, fields):
         form = await unless(read_form(request, fields), service.handed_back())
-        upload = service.upload(form.images[0], form.labels[0])
+        upload = await service.upload(form.images[0], form.labels[0])
+        service.expect_pixels(request, [upload])
         released = await unless(
             service.protecting.one(client, upload, form.speed or service.settings.speed, key),
             disconnected(request),
@@ -71,9 +72,9 @@ async def protect_many(request: Request, client: Authorized, service: Serving, k
     fields = service.fields_of_many()
     with service.working(request, fields):
         form = await unless(read_form(request, fields), service.handed_back())
-        found = service.uploads(form)
+        found = await service.uploads(form)
         uploads = [each for each in found if isinstance(each, Upload)]
-        service.check_pixels(uploads)
+        service.expect_pixels(request, uploads)
         outcomes = await unless(
             service.protecting.many(client, uploads, form.speed or service.settings.speed, key),
             disconnected(request),

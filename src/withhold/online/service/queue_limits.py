@@ -1,4 +1,4 @@
-"""Room for images that wait or are crafted: one for single requests, and one for requests that are patient."""
+"""Limits on the images that wait or are crafted: one for single requests, and one for requests that wait."""
 
 import math
 from collections.abc import AsyncIterator
@@ -9,11 +9,11 @@ from withhold.online.service.crafting import QueueFull
 from withhold.online.service.settings import ServiceSettings
 
 PATIENT_SHARE = 4
-"""The images that wait for room have a room of their own, of this part of the queue, so that no image starves."""
+"""The images that are not refused have limits of their own, this part of the others, so that no image starves."""
 
 
-class Rooms:
-    """Bounds the images that are in work at a time. Used from one event loop."""
+class QueueLimits:
+    """Bounds how many images are in work at a time, and their pixels together. Used from one event loop."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._single = Budget(settings.max_queue, settings.max_queue_pixels)
@@ -27,15 +27,15 @@ class Rooms:
         return self._single.taken + self._patient.taken
 
     @asynccontextmanager
-    async def hold(self, pixels: int, *, patient: bool, seconds: float) -> AsyncIterator[None]:
-        """Hold room for an image.
+    async def admit(self, pixels: int, *, patient: bool, seconds: float) -> AsyncIterator[None]:
+        """Count an image as in work.
 
         Args:
-            patient: Wait until there is some.
-            seconds: That an image takes, to say when there may be room.
+            patient: Wait until the limits allow it, rather than refuse it.
+            seconds: That an image takes, to say when to try again.
 
         Raises:
-            QueueFull: There is none, and it is not waited for.
+            QueueFull: The limits do not allow it, and it is not to wait.
         """
         if patient:
             async with self._patient.await_room(pixels):
