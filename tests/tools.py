@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import warnings
 from typing import Any, Never
 
 import pytest
@@ -25,5 +26,7 @@ def needs(found: object, tool: str) -> pytest.MarkDecorator:
 def package(name: str) -> Any:  # noqa: ANN401 - a module
     """Import a package of an extra."""
     if os.environ.get(VARIABLE):
-        return importlib.import_module(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a package of others deprecates, as pytest's own function does
+            return importlib.import_module(name)
     return pytest.importorskip(name)

@@ -16,6 +16,8 @@ from withhold.errors import InvalidInput, RunStopped
 from withhold.progress import Reporter
 from withhold.release import run, show
 from withhold.release import verify as verification
+from withhold.release.engines.batches import Engine
+from withhold.release.engines.local import Local
 from withhold.release.manifest import Quality
 from withhold.release.run import ProtectReport
 from withhold.release.settings import ProtectSettings
@@ -56,8 +58,9 @@ class FakeProtect:
         self.settings: ProtectSettings | None = None
 
     def __call__(
-        self, source: Path, destination: Path, settings: ProtectSettings, *, reporter: Reporter
+        self, source: Path, destination: Path, settings: ProtectSettings, *, engine: Engine, reporter: Reporter
     ) -> ProtectReport:
+        assert isinstance(engine, Local)
         self.settings = settings
         reporter.say(f"Protecting {source} into {destination}.")
         if isinstance(self.outcome, BaseException):

@@ -18,7 +18,7 @@ HERE = Environment.here("cpu")
 
 def elsewhere(monkeypatch: pytest.MonkeyPatch, **changes: str) -> None:
     there = replace(HERE, **changes)  # type: ignore[arg-type]
-    monkeypatch.setattr(environments.Environment, "here", staticmethod(lambda _: there))
+    monkeypatch.setattr(environments.Environment, "here", staticmethod(lambda *_: there))
 
 
 def test_the_thread_count_of_the_first_start_is_taken_up_and_put_back(source: Path, tmp_path: Path) -> None:

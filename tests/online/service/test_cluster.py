@@ -55,6 +55,7 @@ def test_what_ray_says_becomes_lines_of_the_log(
     for name in cluster.LOGGERS:  # so that all is put back as it was
         logger = logging.getLogger(name)
         monkeypatch.setattr(logger, "handlers", logger.handlers)
+        monkeypatch.setattr(logger, "propagate", logger.propagate)
         monkeypatch.setattr(logger, "level", logger.level)
     monkeypatch.setattr(constants, "ENABLE_RAY_CLUSTER", True)
     for name in (constants.ENABLE_RAY_CLUSTERS_ENV_VAR, "RAY_COLOR_PREFIX"):

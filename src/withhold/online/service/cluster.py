@@ -29,6 +29,7 @@ def logged_cluster(settings: ServiceSettings, log: Log) -> Iterator[None]:
     for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [ToLog(log, "cluster")]
+        logger.propagate = False
         logger.setLevel(logging.ERROR)
     os.environ["RAY_COLOR_PREFIX"] = "0"  # no colours around what Ray prints
     cpus = max(settings.replicas, os.cpu_count() or 1)

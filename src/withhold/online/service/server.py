@@ -72,9 +72,13 @@ def serve(places: Places, settings: ServiceSettings) -> None:
     log = Log()
     # Pillow would print it; so it is an error, which is answered.
     warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
-    logging.getLogger("uvicorn").addHandler(ToLog(log, "server"))
-    with bound(settings.host, settings.port) as listener, application(places, settings, log) as app:
-        Server(app, settings, log).run([listener])
+    logger, handler = logging.getLogger("uvicorn"), ToLog(log, "server")
+    logger.addHandler(handler)
+    try:
+        with bound(settings.host, settings.port) as listener, application(places, settings, log) as app:
+            Server(app, settings, log).run([listener])
+    finally:
+        logger.removeHandler(handler)
 
 
 @contextmanager
