@@ -16,7 +16,7 @@ setup: $(VENV)/.stamp
 $(VENV)/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(VENV) --constraint constraints.txt --editable '.[demo,faces,hub,onnx,private,serve,postgres,cluster]' --group dev
+	$(BIN)/uv pip install --quiet --python $(VENV) --constraint constraints.txt --editable '.[demo,faces,hub,onnx,private,serve,postgres,cluster,storage]' --group dev
 	touch $@
 
 demo: setup

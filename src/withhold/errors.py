@@ -15,3 +15,7 @@ class RunStopped(WithholdError):
     """A run could not go on (disk full, source changed); its finished work is kept and it can be resumed."""
 
     exit_code = 3
+
+
+class StoreFailed(RunStopped):
+    """An object store did not do what it was asked for, however often; what it holds of a run stays whole."""

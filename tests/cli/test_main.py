@@ -58,7 +58,14 @@ class FakeProtect:
         self.settings: ProtectSettings | None = None
 
     def __call__(
-        self, source: Path, destination: Path, settings: ProtectSettings, *, engine: Engine, reporter: Reporter
+        self,
+        source: Path,
+        destination: Path,
+        settings: ProtectSettings,
+        *,
+        engine: Engine,
+        reporter: Reporter,
+        **_: object,
     ) -> ProtectReport:
         assert isinstance(engine, Local)
         self.settings = settings

@@ -8,6 +8,7 @@ import numpy as np
 from withhold.data.dataset import Entry, Writer
 from withhold.data.entries import Entries, list_entries
 from withhold.data.pixels import Picture, UnreadableImage
+from withhold.data.place import Place
 
 
 class MemoryDataset:
@@ -50,7 +51,7 @@ class MemoryDataset:
     def released_names(self, entries: Sequence[Entry], lossless: str) -> list[str]:
         raise NotImplementedError
 
-    def writer(self, destination: Path, spool: Path, lossless: str) -> Writer:
+    def writer(self, destination: Place, spool: Path, lossless: str) -> Writer:
         raise NotImplementedError
 
 

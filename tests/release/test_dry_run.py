@@ -90,7 +90,7 @@ def test_a_trained_surrogate_stays_in_the_private_folder(tmp_path: Path) -> None
     report = protect(source, tmp_path / "out", settings(steps=2, epochs=1))
     assert report.verification.passed
     assert (report.sidecar / "surrogate.safetensors").is_file()
-    assert {Path(name).suffix for name in tree(report.destination)} == {".png", ".json"}
+    assert {Path(name).suffix for name in tree(tmp_path / "out")} == {".png", ".json"}
 
 
 def test_another_network_does_not_resume_the_run(source: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from withhold.data.object_path import ObjectPath
 from withhold.errors import RunStopped
 
 
@@ -43,7 +44,7 @@ def as_json(result: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a result holds
-    if isinstance(value, Fraction | Path):
+    if isinstance(value, Fraction | Path | ObjectPath):
         return str(value)
     if hasattr(value, "item"):  # a numpy number
         return value.item()

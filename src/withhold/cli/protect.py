@@ -13,7 +13,8 @@ import typer
 from withhold.cli.console import reporting
 from withhold.cli.options import read_settings, with_settings
 from withhold.cli.output import as_json, emit
-from withhold.cli.shared import AllowDifferences, Json, Quiet, Source
+from withhold.cli.shared import AllowDifferences, Json, Quiet, SourcePlace
+from withhold.data.place import Place, place_of
 from withhold.errors import InvalidInput
 from withhold.online.settings import DEFAULT_SPEED, SpeedName, check_free
 from withhold.progress import Reporter
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 
 @with_settings(ProtectSettings)
 def protect(
-    source: Source,
-    destination: Annotated[Path, typer.Argument(help="Where the protected dataset goes; it appears when it is whole.")],
+    source: SourcePlace,
+    destination: Annotated[
+        str, typer.Argument(help="Where the protected dataset goes, a path or a URL; it appears when it is whole.")
+    ],
     *,
     config: Annotated[Path | None, typer.Option(help="TOML file whose table \\[protect] holds settings.")] = None,
     dry_run: Annotated[
@@ -43,6 +46,13 @@ def protect(
         typer.Option(help=f"With --protector: how an image is crafted. [dim]\\[default: {DEFAULT_SPEED}][/dim]"),
     ] = None,
     allow_differences: AllowDifferences = False,
+    private: Annotated[
+        Path | None,
+        typer.Option(
+            help="With a URL as DESTINATION: the private folder, on this disk. "
+            "[dim]\\[default: BUCKET-FOLDER.withhold in the current folder][/dim]"
+        ),
+    ] = None,
     engine: Annotated[EngineName, typer.Option(help="Craft on this machine, or on a Ray cluster.")] = "local",
     address: Annotated[
         str | None,
@@ -63,7 +73,8 @@ def protect(
 ) -> None:
     """Protect a labelled image dataset: the same layout comes back, with images that cannot usefully be trained on.
 
-    What must stay private goes to DESTINATION.withhold beside it. The same command resumes an interrupted run.
+    What must stay private goes to DESTINATION.withhold beside it, or for a URL to a folder on this disk (--private).
+    The same command resumes an interrupted run.
 
     [bold]Examples[/bold]
 
@@ -81,9 +92,12 @@ def protect(
 
     withhold protect photos/ released/ --device cuda:0,cuda:1
 
+    withhold protect s3://bucket/photos s3://bucket/released --private private/
+
     withhold protect photos/ released/ --engine ray --address auto --workers 32 --gpus-per-worker 1
     """
     settings = read_settings(ProtectSettings, "protect", config, given)
+    places = place_of(source), place_of(destination)
     if protector is None and (speed is not None or allow_differences):
         option = "--allow-differences" if speed is None else "--speed"
         msg = f"{option} is for a protector: give --protector too, or leave it out"
@@ -96,15 +110,15 @@ def protect(
         check_free(settings)
     with reporting(quiet, lines=progress == "json") as reporter, contextlib.ExitStack() as stack:
         if protector is None:
-            way, settings = _on_its_own(options, settings, (source, destination), reporter, stack)
+            way, settings = _on_its_own(options, settings, places, reporter, stack)
         else:
             way = _by_protector(protector, speed or DEFAULT_SPEED, settings, allow_differences, reporter)
         result: ProtectReport | Estimate
         if dry_run:
-            result = way.plan(source, destination, settings=settings, reporter=reporter)
+            result = way.plan(*places, settings=settings, reporter=reporter, private=private)
             text = estimate_text(result)
         else:
-            result = way.protect(source, destination, settings=settings, reporter=reporter)
+            result = way.protect(*places, settings=settings, reporter=reporter, private=private)
             text = report_text(result)
     emit(as_json(asdict(result)) if json else text)
 
@@ -120,7 +134,7 @@ class _Way:
 def _on_its_own(
     options: EngineOptions,
     settings: ProtectSettings,
-    places: tuple[Path, Path],
+    places: tuple[Place, Place],
     reporter: Reporter,
     stack: contextlib.ExitStack,
 ) -> tuple[_Way, ProtectSettings]:

@@ -1,14 +1,13 @@
 """`withhold verify`."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from withhold.cli.console import reporting
 from withhold.cli.output import as_json, emit
-from withhold.cli.shared import Json, Quiet, Source
+from withhold.cli.shared import Json, Quiet, SourcePlace
 from withhold.data.pixels import parse_eps
 
 if TYPE_CHECKING:
@@ -20,8 +19,8 @@ SAID = {"argument": "--eps", "release.json": "release.json", "default": "the def
 
 
 def verify(
-    source: Source,
-    released: Annotated[Path, typer.Argument(help="The protected dataset made from it.")],
+    source: SourcePlace,
+    released: Annotated[str, typer.Argument(help="The protected dataset made from it; a path or a URL.")],
     *,
     eps: Annotated[str | None, typer.Option(help="Bound to check; what release.json states if absent.")] = None,
     splits: Annotated[

@@ -9,18 +9,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from withhold.data.object_path import ObjectPath
+from withhold.data.place import Place
 from withhold.errors import RunStopped
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Error numbers that mean there is no space left."""
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Place, content: bytes) -> None:
     """Write a file durably under its name in one step; missing folders are made.
 
     Raises:
         RunStopped: The disk is full; nothing is left of the file.
     """
+    if isinstance(path, ObjectPath):
+        path.write_bytes(content)
+        return
     with atomic_file(path) as file:
         file.write(content)
 
@@ -65,6 +70,22 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             msg = f"no space left on the disk for {path}; make room and run the same command again to go on"
             raise RunStopped(msg) from error
         raise
+
+
+@contextmanager
+def whole_file(path: Place, scratch: Path) -> Iterator[BinaryIO]:
+    """Open a large file for writing, as `atomic_file` does; one of a store is put together in `scratch` first."""
+    if isinstance(path, Path):
+        with atomic_file(path) as file:
+            yield file
+        return
+    whole = scratch / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.whole"
+    try:
+        with atomic_file(whole) as file:
+            yield file
+        path.upload(whole)
+    finally:
+        whole.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

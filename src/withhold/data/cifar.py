@@ -15,6 +15,7 @@ from withhold.data import cifar_pickle
 from withhold.data.dataset import Entry
 from withhold.data.listing import check_splits, walk
 from withhold.data.pixels import Picture, UnreadableImage
+from withhold.data.place import Place
 from withhold.data.reading import read_sharded, reading_from
 from withhold.data.spool import ShardImages, ShardWriter
 from withhold.errors import InvalidInput
@@ -56,7 +57,7 @@ _VARIANTS = (
 )
 
 
-def find_cifar(root: Path) -> list[tuple[_Variant, str]]:
+def find_cifar(root: Place) -> list[tuple[_Variant, str]]:
     """Find the official sets in a folder: which, and at what path prefix."""
     return [
         (variant, prefix)
@@ -77,7 +78,7 @@ class CifarDataset:
     layout = "cifar"
     random_access = False
 
-    def __init__(self, root: Path, splits: Sequence[str] = ()) -> None:
+    def __init__(self, root: Place, splits: Sequence[str] = ()) -> None:
         found = find_cifar(root)
         if len(found) != 1:
             names = " and ".join(variant.folder for variant, _ in found) or "none"
@@ -135,7 +136,7 @@ class CifarDataset:
         """Keep the names; where rows are left out, those behind them move up."""
         return [entry.name for entry in entries]
 
-    def writer(self, destination: Path, spool: Path, lossless: str) -> ShardWriter:  # noqa: ARG002 (stored as they are)
+    def writer(self, destination: Place, spool: Path, lossless: str) -> ShardWriter:  # noqa: ARG002 (stored as they are)
         """Open a writer of batches with the same keys."""
         shards = list(self._shards)
         return ShardWriter(self.root, destination, spool, shards, _encode, self._rebuild, self._copied())
@@ -153,7 +154,7 @@ class CifarDataset:
             self._loaded = (shard, content)
         return self._loaded[1]
 
-    def _check(self, content: Mapping[Any, Any], path: Path) -> None:
+    def _check(self, content: Mapping[Any, Any], path: Place) -> None:
         data = _value(content, _DATA, path)
         labels = _value(content, self._variant.labels, path)
         if not isinstance(data, np.ndarray) or data.shape != (len(labels), _BYTES):
@@ -180,7 +181,7 @@ class CifarDataset:
         cifar_pickle.dump(kept, file)
 
 
-def _value(content: Mapping[Any, Any], key: bytes, path: Path) -> Any:  # noqa: ANN401 (a pickle holds anything)
+def _value(content: Mapping[Any, Any], key: bytes, path: Place) -> Any:  # noqa: ANN401 (a pickle holds anything)
     if key not in content:
         msg = f"expected {key.decode()} in {path}, which holds {', '.join(map(str, content))}; download the set again"
         raise InvalidInput(msg)

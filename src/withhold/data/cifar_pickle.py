@@ -6,12 +6,12 @@ given, and two conversions of text to bytes; a file that names anything else is 
 
 import pickle
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from withhold.errors import InvalidInput
+from withhold.data.place import Place
+from withhold.errors import InvalidInput, StoreFailed
 
 _SHORT = 256  # SHORT_BINSTRING counts its bytes in one byte
 
@@ -78,7 +78,7 @@ class _Unpickler(pickle.Unpickler):
         return _ALLOWED[module, name]
 
 
-def load(path: Path) -> dict[Any, Any]:
+def load(path: Place) -> dict[Any, Any]:
     """Read a dictionary with byte-string keys, as `pickle.load(file, encoding="bytes")` would.
 
     Raises:
@@ -88,6 +88,8 @@ def load(path: Path) -> dict[Any, Any]:
         with path.open("rb") as file:
             content = _Unpickler(file, encoding="bytes").load()
         return {key: value.content() if isinstance(value, _Array) else value for key, value in content.items()}
+    except StoreFailed:
+        raise
     except Exception as error:  # a broken pickle raises nearly anything
         msg = f"{path} is not an official CIFAR file ({error}); download the set again"
         raise InvalidInput(msg) from error

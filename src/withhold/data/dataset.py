@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from withhold.data.pixels import Picture
+from withhold.data.place import Place
 
 RELEASE_DOCUMENT = "release.json"
 """File that a release holds beside its images; by it a folder is known to be one."""
@@ -33,11 +34,15 @@ class Entry:
 class Dataset(Protocol):
     """A labelled image dataset whose images can be read one by one; only entries are ever held in memory."""
 
-    root: Path
     layout: str
     classes: tuple[str, ...]
     random_access: bool
     """Whether any image is cheap to read at any time; otherwise only neighbours within a shard are."""
+
+    @property
+    def root(self) -> Place:
+        """Where it is."""
+        ...
 
     def entries(self) -> Iterator[Entry]:
         """Yield every image in the dataset's own order."""
@@ -69,10 +74,11 @@ class Dataset(Protocol):
         """
         ...
 
-    def writer(self, destination: Path, spool: Path, lossless: str) -> "Writer":
+    def writer(self, destination: Place, spool: Path, lossless: str) -> "Writer":
         """Open a writer of this layout that builds the release in `destination`, with `spool` for its own use.
 
-        Both are folders, made when needed. A dataset that is a single file is released as a folder holding that file.
+        Both are folders, made when needed; what the spool holds stays on this disk. A dataset that is a single file is
+        released as a folder holding that file.
         """
         ...
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from withhold.data.dataset import Dataset, Entry
 from withhold.data.pixels import UnreadableImage
-from withhold.errors import RunStopped, WithholdError
+from withhold.errors import RunStopped, StoreFailed, WithholdError
 
 _ENTRY_TYPES: Mapping[str, pa.DataType] = {
     "name": pa.string(),
@@ -130,6 +130,8 @@ def read_each(dataset: Dataset, entries: Entries) -> Iterator[Stored]:
                 for stored in dataset.read(window[position:]):
                     yield stored
                     position += 1
+            except StoreFailed:
+                raise  # that says nothing of the image
             except (OSError, WithholdError) as problem:
                 yield problem
                 position += 1

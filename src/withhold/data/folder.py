@@ -21,6 +21,7 @@ from withhold.data.listing import (
     walk,
 )
 from withhold.data.pixels import Picture
+from withhold.data.place import Place, each
 from withhold.errors import InvalidInput, RunStopped
 
 
@@ -34,7 +35,7 @@ class FolderDataset:
     layout = "folder"
     random_access = True
 
-    def __init__(self, root: Path, splits: Sequence[str] = ()) -> None:
+    def __init__(self, root: Place, splits: Sequence[str] = ()) -> None:
         self.root = root
         images = {_place(path) for path in walk(root) if is_image(path)}
         self._splits = _find_splits(root, images, splits)
@@ -67,12 +68,7 @@ class FolderDataset:
         Raises:
             RunStopped: A file is gone or may not be read.
         """
-        for entry in entries:
-            try:
-                yield (self.root / entry.name).read_bytes()
-            except OSError as error:
-                msg = f"cannot read {self.root / entry.name}: {error.strerror}; restore or remove it, then run again"
-                raise RunStopped(msg) from error
+        yield from each(self.root, self._read, entries)
 
     def decode(self, stored: bytes) -> Picture:
         """Decode an image file."""
@@ -82,9 +78,16 @@ class FolderDataset:
         """Swap lossy suffixes for the lossless one, so that no two images of a folder share a name."""
         return [self._released_name(entry.name, lossless) for entry in entries]
 
-    def writer(self, destination: Path, spool: Path, lossless: str) -> "FolderWriter":  # noqa: ARG002 (needs no spool)
+    def writer(self, destination: Place, spool: Path, lossless: str) -> "FolderWriter":  # noqa: ARG002 (needs no spool)
         """Open a writer of class folders."""
         return FolderWriter(self, destination, lossless)
+
+    def _read(self, entry: Entry) -> bytes:
+        try:
+            return (self.root / entry.name).read_bytes()
+        except OSError as error:
+            msg = f"cannot read {self.root / entry.name}: {error.strerror}; restore or remove it, then run again"
+            raise RunStopped(msg) from error
 
     def _owner(self, path: str) -> tuple[str, str] | None:
         """Split and class of an image; None for a file that is no part of the dataset."""
@@ -109,7 +112,7 @@ class FolderDataset:
 class FolderWriter:
     """Writes every image as a file of its own, at its final place at once."""
 
-    def __init__(self, dataset: FolderDataset, destination: Path, lossless: str) -> None:
+    def __init__(self, dataset: FolderDataset, destination: Place, lossless: str) -> None:
         self._dataset = dataset
         self._destination = destination
         self._lossless = lossless
@@ -121,8 +124,13 @@ class FolderWriter:
     def write(self, batch: int, images: Sequence[tuple[Entry, bytes]]) -> None:  # noqa: ARG002 (files know their place)
         """Write one file per image."""
         names = self._dataset.released_names([entry for entry, _ in images], self._lossless)
-        for name, (_, content) in zip(names, images, strict=True):
-            write_atomic(self._destination / name, content)
+        files = zip(names, (content for _, content in images), strict=True)
+        for _ in each(self._destination, self._write, files):
+            pass
+
+    def _write(self, file: tuple[str, bytes]) -> None:
+        name, content = file
+        write_atomic(self._destination / name, content)
 
     def assemble(self, entries: Sequence[Entry]) -> None:
         """Do nothing: every file is at its place."""
@@ -133,7 +141,7 @@ def _place(path: str) -> str:
     return "/".join(path.split("/")[:-1][:2])
 
 
-def _find_splits(root: Path, places: set[str], wanted: Sequence[str]) -> frozenset[str]:
+def _find_splits(root: Place, places: set[str], wanted: Sequence[str]) -> frozenset[str]:
     """Decide which top folders are splits; none if top folders are classes."""
     tops = {place.split("/")[0] for place in places if place}
     named = {top for top in tops if top.lower() in SPLITS}

@@ -6,9 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
+from withhold.data.object_path import ObjectPath
 from withhold.data.pixels import Lossless
+from withhold.data.place import Place
 from withhold.errors import InvalidInput
 
+SHARD_SUFFIXES = {".parquet", ".tar"}
 SPLITS = frozenset({"train", "test", "val", "valid", "validation", "dev"})
 _LOSSY = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k"}
@@ -18,7 +21,7 @@ _KEPT: MappingProxyType[str, Lossless] = MappingProxyType(
 )
 
 
-def walk(root: Path) -> Iterator[str]:
+def walk(root: Place) -> Iterator[str]:
     """Yield every file under a folder, hidden ones left out, as sorted paths relative to `root`.
 
     A folder with nothing in it is yielded too, with a slash at its end. Links are followed, as trainers follow them; a
@@ -27,18 +30,39 @@ def walk(root: Path) -> Iterator[str]:
     Raises:
         InvalidInput: A name is not valid Unicode, or a folder cannot be read.
     """
-    yield from _walk(root, "", (), hidden=False)
+    yield from _walk_any(root, hidden=False)
 
 
-def walk_hidden(root: Path) -> Iterator[str]:
+def walk_hidden(root: Place) -> Iterator[str]:
     """Yield the files that `walk` leaves out, because their name or that of a folder above them begins with a dot.
 
     Raises:
         InvalidInput: As `walk` does.
     """
-    for path in _walk(root, "", (), hidden=True):
+    for path in _walk_any(root, hidden=True):
         if not path.endswith("/") and any(part.startswith(".") for part in path.split("/")):
             yield path
+
+
+def _walk_any(root: Place, *, hidden: bool) -> Iterator[str]:
+    return _walk(root, "", (), hidden=hidden) if isinstance(root, Path) else _walk_store(root, "", hidden=hidden)
+
+
+def _walk_store(root: ObjectPath, below: str, *, hidden: bool) -> Iterator[str]:
+    """Walk a folder of a store, in the order of one on disk; one without objects is there if it was made by hand."""
+    try:
+        children = (root / below).children()
+    except FileNotFoundError as error:
+        msg = f"cannot list {root / below}: there is nothing; check the URL"
+        raise InvalidInput(msg) from error
+    children = [child for child in children if hidden or not child.name.startswith(".")]
+    if not children and below:
+        yield below
+    for child in children:
+        if child.is_folder:
+            yield from _walk_store(root, f"{below}{child.name}/", hidden=hidden)
+        else:
+            yield below + child.name
 
 
 def _walk(root: Path, below: str, parents: tuple[str, ...], *, hidden: bool) -> Iterator[str]:
@@ -69,7 +93,7 @@ def _names(folder: Path, *, hidden: bool) -> list[str]:
     return names
 
 
-def find_shards(root: Path, suffix: str) -> tuple[Path, list[str]]:
+def find_shards(root: Place, suffix: str) -> tuple[Place, list[str]]:
     """Find the files with a suffix: their common folder, and their paths in it.
 
     Args:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from withhold.data.cifar import CifarDataset, find_cifar
 from withhold.data.dataset import Dataset
 from withhold.data.folder import FolderDataset
 from withhold.data.listing import is_image, walk
 from withhold.data.parquet import ParquetDataset, has_images
+from withhold.data.place import Place
 from withhold.data.tar import TarDataset
 from withhold.errors import InvalidInput
 
@@ -24,11 +25,11 @@ class Layout:
     """
 
     describes: str
-    recognises: Callable[[Path, Sequence[str]], bool]
-    open: Callable[[Path, Sequence[str]], Dataset]
+    recognises: Callable[[Place, Sequence[str]], bool]
+    open: Callable[[Place, Sequence[str]], Dataset]
 
 
-def _holds_parquet(root: Path, files: Sequence[str]) -> bool:
+def _holds_parquet(root: Place, files: Sequence[str]) -> bool:
     base = root.parent if root.is_file() else root
     return any(has_images(base / name) for name in files if name.lower().endswith(".parquet"))
 
@@ -43,7 +44,7 @@ LAYOUTS: Mapping[str, Layout] = {
 }
 
 
-def open_dataset(root: Path, *, splits: Sequence[str] = ()) -> Dataset:
+def open_dataset(root: Place, *, splits: Sequence[str] = ()) -> Dataset:
     """Open a dataset, whatever its layout.
 
     Args:
@@ -71,7 +72,7 @@ def open_dataset(root: Path, *, splits: Sequence[str] = ()) -> Dataset:
     raise InvalidInput(msg)
 
 
-def _telling(root: Path) -> list[str]:
+def _telling(root: Place) -> list[str]:
     """List one file of every suffix, and every Parquet file: enough to tell the layout without holding all names."""
     seen: dict[str, str] = {}
     for path in walk(root):

@@ -22,6 +22,7 @@ from withhold.data.listing import find_shards, in_splits, split_of, walk
 from withhold.data.parquet_other_columns import is_image_struct, refuse_other_images
 from withhold.data.parquet_rows import ImageCursor, write_shard
 from withhold.data.pixels import Picture
+from withhold.data.place import Place, seekable
 from withhold.data.reading import Fetched, read_sharded, reading_from
 from withhold.data.spool import ShardImages, ShardWriter
 from withhold.errors import InvalidInput
@@ -49,7 +50,7 @@ class ParquetDataset:
     layout = "parquet"
     random_access = False
 
-    def __init__(self, root: Path, splits: Sequence[str] = ()) -> None:
+    def __init__(self, root: Place, splits: Sequence[str] = ()) -> None:
         self.root = root
         self._base, found = find_shards(root, ".parquet")
         self._shards = in_splits([shard for shard in found if has_images(self._base / shard)], splits)
@@ -101,7 +102,7 @@ class ParquetDataset:
         """Keep the names; where rows are left out, those behind them move up."""
         return [entry.name for entry in entries]
 
-    def writer(self, destination: Path, spool: Path, lossless: str) -> ShardWriter:
+    def writer(self, destination: Place, spool: Path, lossless: str) -> ShardWriter:
         """Open a writer of Parquet files."""
         encode = partial(_encode, lossless)
         return ShardWriter(self._base, destination, spool, self._shards, encode, self._rebuild)
@@ -127,7 +128,7 @@ class ParquetDataset:
 
     def _read_labels(self, shard: str) -> Iterator[Any]:
         try:
-            with pq.ParquetFile(self._base / shard) as file:
+            with pq.ParquetFile(seekable(self._base / shard)) as file:
                 for batch in file.iter_batches(_LABEL_ROWS, columns=[self._columns.label]):
                     yield from batch.column(0).to_pylist()
         except (pa.ArrowException, OSError) as error:
@@ -152,7 +153,7 @@ def _encode(lossless: str, _: Entry, picture: Picture) -> bytes:
     return pixels.encode(picture, "webp" if lossless == "webp" and pixels.storable(picture, "webp") else "png")
 
 
-def has_images(path: Path) -> bool:
+def has_images(path: Place) -> bool:
     """Say whether a Parquet file has a column of struct(bytes, path).
 
     Raises:
@@ -161,9 +162,9 @@ def has_images(path: Path) -> bool:
     return bool(_image_columns(_schema(path)))
 
 
-def _schema(path: Path) -> pa.Schema:
+def _schema(path: Place) -> pa.Schema:
     try:
-        return pq.read_schema(path)
+        return pq.read_schema(seekable(path))
     except (pa.ArrowException, OSError) as error:
         msg = f"{path} is not a complete Parquet file ({error}); replace it, or move it out"
         raise InvalidInput(msg) from error
@@ -173,7 +174,7 @@ def _image_columns(schema: pa.Schema) -> list[str]:
     return [field.name for field in schema if is_image_struct(field.type)]
 
 
-def _find_columns(path: Path) -> _Columns:
+def _find_columns(path: Place) -> _Columns:
     schema = _schema(path)
     images = _image_columns(schema)
     if len(images) != 1:

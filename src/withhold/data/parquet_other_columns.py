@@ -1,13 +1,13 @@
 """The columns of a Parquet file beside its image column: they are released as they are, so they may hold no images."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from withhold.data.place import Place, seekable
 from withhold.data.signatures import FIRST, image_kind
 from withhold.errors import InvalidInput
 
@@ -20,7 +20,7 @@ def is_image_struct(kind: pa.DataType) -> bool:
     return pa.types.is_struct(kind) and {child.name for child in kind} == {"bytes", "path"}
 
 
-def refuse_other_images(path: Path, image: str) -> None:
+def refuse_other_images(path: Place, image: str) -> None:
     """Refuse a file of which another column than `image` holds images, at any depth of lists and structs.
 
     Columns of bytes are read to the end, a few rows at a time, and each value is judged by its first bytes.
@@ -29,7 +29,7 @@ def refuse_other_images(path: Path, image: str) -> None:
         InvalidInput: Names the column; or the file is damaged.
     """
     try:
-        with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
+        with pq.ParquetFile(seekable(path), buffer_size=_BUFFER, pre_buffer=False) as file:
             for field in file.schema_arrow:
                 if field.name != image and (found := _images_in(file, field)):
                     msg = (

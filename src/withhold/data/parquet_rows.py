@@ -4,13 +4,14 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from withhold.data.listing import is_image
+from withhold.data.place import Place, seekable
 from withhold.data.reading import Fetched, unreadable_shard
 from withhold.data.spool import ShardImages
 
@@ -27,10 +28,10 @@ class ImageCursor:
     what is kept costs a new start at the row group.
     """
 
-    def __init__(self, path: Path, column: str) -> None:
+    def __init__(self, path: Place, column: str) -> None:
         self.path = path
         self._column = column
-        self._file = pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
+        self._file = pq.ParquetFile(seekable(path), buffer_size=_BUFFER, pre_buffer=False)
         self._starts = _group_starts(self._file)
         self._ends = [*self._starts[1:], self._file.metadata.num_rows]
         self._kept: OrderedDict[int, bytes | None] = OrderedDict()
@@ -86,10 +87,10 @@ class ImageCursor:
             self._kept_bytes -= len(oldest or b"")
 
 
-def write_shard(source: Path, column: str, images: ShardImages, target: BinaryIO) -> None:
+def write_shard(source: Place, column: str, images: ShardImages, target: BinaryIO) -> None:
     """Rewrite a file with other images, row group by row group; rows that `images` lacks are left out."""
     with (
-        pq.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False) as file,
+        pq.ParquetFile(seekable(source), buffer_size=_BUFFER, pre_buffer=False) as file,
         pq.ParquetWriter(target, file.schema_arrow, **_storage(file.metadata)) as writer,
     ):
         schema = file.schema_arrow

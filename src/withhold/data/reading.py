@@ -3,10 +3,10 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from withhold.data.dataset import Entry
 from withhold.data.pixels import UnreadableImage
+from withhold.data.place import Place
 from withhold.errors import InvalidInput, RunStopped
 
 _TOGETHER = 256  # images held at once; batches of crafting are of this size too
@@ -44,7 +44,7 @@ def read_sharded(
 
 
 @contextmanager
-def reading_from(path: Path, *damages: type[Exception]) -> Iterator[None]:
+def reading_from(path: Place, *damages: type[Exception]) -> Iterator[None]:
     """Turn failures to read a shard that could be read when the run began into a message.
 
     Args:
@@ -60,6 +60,6 @@ def reading_from(path: Path, *damages: type[Exception]) -> Iterator[None]:
         raise unreadable_shard(path, error) from error
 
 
-def unreadable_shard(path: Path, error: Exception, what: str = "") -> RunStopped:
+def unreadable_shard(path: Place, error: Exception, what: str = "") -> RunStopped:
     """Word the failure to read a shard, or `what` in it."""
     return RunStopped(f"cannot read {what}{path} ({error}); restore the file, then run the same command again")

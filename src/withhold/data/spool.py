@@ -15,9 +15,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from withhold.data.atomic import atomic_file, write_atomic
+from withhold.data.atomic import atomic_file, whole_file, write_atomic
 from withhold.data.dataset import Entry
 from withhold.data.pixels import Picture
+from withhold.data.place import Place
 from withhold.errors import InvalidInput, RunStopped
 
 _SIZE_BYTES = 8
@@ -65,8 +66,8 @@ class ShardWriter:
         rebuild: Writes the released form of a shard to an open file.
     """
 
-    source: Path
-    destination: Path
+    source: Place
+    destination: Place
     spool: Path
     shards: Sequence[str]
     encoder: Callable[[Entry, Picture], bytes]
@@ -103,7 +104,7 @@ class ShardWriter:
                 continue
             rows = np.array(released[shard], dtype=np.int64)
             images = ShardImages(shard, rows, files, where.get(shard, np.empty(0, _PLACE)))
-            with _building(self.source / shard), atomic_file(self.destination / shard) as file:
+            with _building(self.source / shard), whole_file(self.destination / shard, self.spool) as file:
                 self.rebuild(shard, images, file)
         for name in self.copied:
             with _building(self.source / name):
@@ -111,7 +112,7 @@ class ShardWriter:
 
 
 @contextmanager
-def _building(source: Path) -> Iterator[None]:
+def _building(source: Place) -> Iterator[None]:
     try:
         yield
     except (OSError, InvalidInput) as error:

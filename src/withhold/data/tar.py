@@ -6,6 +6,7 @@ Everything but the images is taken over byte for byte, with its order, times and
 images under another name. Hidden members (`._0001.jpg`, as macOS adds them) are left out.
 """
 
+import contextlib
 import copy
 import io
 import tarfile
@@ -18,6 +19,7 @@ from withhold.data import pixels
 from withhold.data.dataset import Entry
 from withhold.data.listing import find_shards, in_splits, released_format, released_name, split_of, walk
 from withhold.data.pixels import Picture
+from withhold.data.place import Place, each, read_part
 from withhold.data.reading import reading_from
 from withhold.data.spool import ShardImages, ShardWriter
 from withhold.data.tar_index import is_hidden, read_index, sample_key
@@ -37,7 +39,7 @@ class TarDataset:
     layout = "webdataset"
     random_access = False
 
-    def __init__(self, root: Path, splits: Sequence[str] = ()) -> None:
+    def __init__(self, root: Place, splits: Sequence[str] = ()) -> None:
         self.root = root
         self._base, found = find_shards(root, ".tar")
         self._shards = in_splits(found, splits)
@@ -80,16 +82,7 @@ class TarDataset:
         Raises:
             RunStopped: A shard is damaged or gone.
         """
-        for entry in entries:
-            path = self._base / entry.shard
-            with reading_from(path, IndexError), path.open("rb") as file:
-                offset, size = self._index(entry.shard).places[entry.row].tolist()
-                file.seek(offset)
-                stored = file.read(size)
-            if len(stored) < size:
-                msg = f"{entry.name} is cut off; restore the file, then run the same command again"
-                raise RunStopped(msg)
-            yield stored
+        yield from each(self._base, self._read, self._listed(entries))
 
     def decode(self, stored: bytes) -> Picture:
         """Decode an image file."""
@@ -99,10 +92,27 @@ class TarDataset:
         """Swap lossy suffixes for the lossless one; as samples have one image each, no two can meet."""
         return [released_name(entry.name, lossless) for entry in entries]
 
-    def writer(self, destination: Path, spool: Path, lossless: str) -> ShardWriter:
+    def writer(self, destination: Place, spool: Path, lossless: str) -> ShardWriter:
         """Open a writer of tar shards."""
         encode, rebuild = partial(_encode, lossless), partial(self._rebuild, lossless)
         return ShardWriter(self._base, destination, spool, self._shards, encode, rebuild)
+
+    def _listed(self, entries: Sequence[Entry]) -> Iterator[Entry]:
+        """Go through each shard before its first image is read, so that no two threads do; reading tells what fails."""
+        for entry in entries:
+            with contextlib.suppress(InvalidInput, RunStopped):
+                self._index(entry.shard)
+            yield entry
+
+    def _read(self, entry: Entry) -> bytes:
+        path = self._base / entry.shard
+        with reading_from(path, IndexError):
+            offset, size = self._index(entry.shard).places[entry.row].tolist()
+            stored = read_part(path, offset, size)
+        if len(stored) < size:
+            msg = f"{entry.name} is cut off; restore the file, then run the same command again"
+            raise RunStopped(msg)
+        return stored
 
     def _rebuild(self, lossless: str, shard: str, images: ShardImages, file: BinaryIO) -> None:
         try:
@@ -114,7 +124,8 @@ class TarDataset:
         rows = {member: row for row, member in enumerate(self._index(shard).members)}
         left_out = {sample_key(member) for member, row in rows.items() if row not in images}
         with (
-            tarfile.open(self._base / shard) as source,
+            (self._base / shard).open("rb") as stored,
+            tarfile.open(fileobj=stored) as source,
             tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as target,
         ):
             for member in source:

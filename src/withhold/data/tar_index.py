@@ -4,11 +4,12 @@ import json
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 
 from withhold.data.listing import is_image, is_unicode
+from withhold.data.place import Place
 from withhold.data.signatures import FIRST, image_kind
 from withhold.errors import InvalidInput
 
@@ -30,7 +31,7 @@ class TarIndex:
     hidden: Sequence[str]
 
 
-def read_index(path: Path) -> TarIndex:
+def read_index(path: Place) -> TarIndex:
     """Go through a shard once.
 
     Raises:
@@ -40,7 +41,7 @@ def read_index(path: Path) -> TarIndex:
     labels: dict[str, int] = {}
     hidden: list[str] = []
     try:
-        with tarfile.open(path, "r:") as source:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as source:
             for member in source:
                 key = sample_key(member.name)
                 if member.isdir():
@@ -52,7 +53,8 @@ def read_index(path: Path) -> TarIndex:
                     images[key] = member
                 else:
                     _refuse_disguised(path, source, member)
-                    if (label := _label(source, member)) is not None and (key not in labels or _is_class_file(member)):
+                    label = _label(path, source, member)
+                    if label is not None and (key not in labels or _is_class_file(member)):
                         labels[key] = label
     except (tarfile.TarError, EOFError, OSError) as error:
         msg = f"{path} is not a complete, uncompressed tar file ({error}); replace or unpack it"
@@ -66,7 +68,7 @@ def read_index(path: Path) -> TarIndex:
     return TarIndex([member.name for member in images.values()], [labels[key] for key in images], places, hidden)
 
 
-def _refuse_disguised(path: Path, source: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+def _refuse_disguised(path: Place, source: tarfile.TarFile, member: tarfile.TarInfo) -> None:
     """Refuse an image that is not named like one: it would be released as it is."""
     file = source.extractfile(member) if member.isreg() else None
     if file is not None and (kind := image_kind(file.read(FIRST))):
@@ -77,7 +79,7 @@ def _refuse_disguised(path: Path, source: tarfile.TarFile, member: tarfile.TarIn
         raise InvalidInput(msg)
 
 
-def _check_image(path: Path, member: tarfile.TarInfo, other: tarfile.TarInfo | None) -> None:
+def _check_image(path: Place, member: tarfile.TarInfo, other: tarfile.TarInfo | None) -> None:
     if other is not None:
         msg = f"{path} holds a sample with two images, {other.name} and {member.name}; keep one image per sample"
         raise InvalidInput(msg)
@@ -89,7 +91,7 @@ def _check_image(path: Path, member: tarfile.TarInfo, other: tarfile.TarInfo | N
         raise InvalidInput(msg)
 
 
-def _label(source: tarfile.TarFile, member: tarfile.TarInfo) -> int | None:
+def _label(path: Place, source: tarfile.TarFile, member: tarfile.TarInfo) -> int | None:
     """Read the label off a `.cls` or `.json` member; None for other members and for `.json` without a label."""
     is_json = member.name.lower().endswith(".json")
     if not (is_json or _is_class_file(member)) or (file := source.extractfile(member)) is None:
@@ -101,7 +103,7 @@ def _label(source: tarfile.TarFile, member: tarfile.TarInfo) -> int | None:
         label = "unreadable text"
     if label is None or (isinstance(label, int) and not isinstance(label, bool) and label >= 0):
         return label
-    msg = f"expected a class number of at least 0 in {member.name} of {source.name!r}, got {label!r}"
+    msg = f"expected a class number of at least 0 in {member.name} of {path}, got {label!r}"
     raise InvalidInput(msg)
 
 

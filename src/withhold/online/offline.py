@@ -7,6 +7,7 @@ from pathlib import Path
 
 from withhold.data.dataset import Dataset
 from withhold.data.pixels import Picture
+from withhold.data.place import Place
 from withhold.errors import InvalidInput
 from withhold.online.protector import Protector
 from withhold.online.settings import DEFAULT_SPEED, FREE, SpeedName, check_free
@@ -49,13 +50,14 @@ class ProtectorCrafter:
 
 
 def protect_with(
-    source: Path,
-    destination: Path,
+    source: Place | str,
+    destination: Place | str,
     protector: Protector,
     settings: ProtectSettings = DEFAULTS,
     *,
     speed: SpeedName = DEFAULT_SPEED,
     reporter: Reporter = SILENT,
+    private: Path | None = None,
 ) -> ProtectReport:
     """Protect a dataset with a protector; see `withhold.release.run.protect`.
 
@@ -73,17 +75,18 @@ def protect_with(
 
     known = f"{protector.fingerprint}/{speed}"
     combined, check = settings_with(protector, settings), partial(check_classes, protector)
-    return run(source, destination, combined, make, reporter, fingerprint=known, check=check)
+    return run(source, destination, combined, make, reporter, fingerprint=known, check=check, private=private)
 
 
 def dry_run_with(
-    source: Path,
-    destination: Path,
+    source: Place | str,
+    destination: Place | str,
     protector: Protector,
     settings: ProtectSettings = DEFAULTS,
     *,
     speed: SpeedName = DEFAULT_SPEED,
     reporter: Reporter = SILENT,
+    private: Path | None = None,
 ) -> Estimate:
     """Plan what `protect_with` would do, and estimate its time and disk space; see `withhold.release.dry_run.dry_run`.
 
@@ -99,7 +102,8 @@ def dry_run_with(
 
     # Without steps an image takes as long as the probe's first call; with one step that is all that counts.
     combined = settings_with(protector, settings).model_copy(update={"steps": max(1, steps)})
-    return estimate(source, destination, combined, prepare, reporter, check=partial(check_classes, protector))
+    check = partial(check_classes, protector)
+    return estimate(source, destination, combined, prepare, reporter, check=check, private=private)
 
 
 def check_classes(protector: Protector, dataset: Dataset) -> None:

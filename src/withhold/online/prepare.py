@@ -34,9 +34,9 @@ from withhold.progress import SILENT, Reporter
 from withhold.release.building import build_crafter, check_surrogate, fingerprint, originals_of
 from withhold.release.crafter import GradientCrafter, views_of
 from withhold.release.environment import reproducing
-from withhold.release.preparing import open_to_release
+from withhold.release.preparing import open_to_release, settle_plan
 from withhold.release.publish import publish, stopping_cleanly
-from withhold.release.run import Materials, settle_plan
+from withhold.release.run import Materials
 from withhold.release.sidecar import Sidecar
 from withhold.release.surrogate import named_network
 from withhold.release.training_images import HELD_BYTES
@@ -94,6 +94,7 @@ def prepare(
         Path(photos), Path(destination), settings, lambda dataset: check_surrogate(dataset, settings)
     )
     sidecar = opened.sidecar
+    assert isinstance(sidecar.destination, Path)  # as that which was given
     with stopping_cleanly(sidecar, reporter), sidecar.locked():
         plan = settle_plan(opened, fingerprint(settings, None), reporter)
         if not (sidecar.destination / DOCUMENT).exists():

@@ -3,11 +3,11 @@
 import json
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 from withhold.data.atomic import write_atomic
 from withhold.data.dataset import RELEASE_DOCUMENT
 from withhold.data.pixels import parse_eps
+from withhold.data.place import Place
 from withhold.errors import InvalidInput
 from withhold.version import __version__
 
@@ -29,7 +29,7 @@ class ReleaseDocument:
     unchanged: tuple[str, ...] = ()
 
 
-def write_document(folder: Path, document: ReleaseDocument) -> None:
+def write_document(folder: Place, document: ReleaseDocument) -> None:
     """Store the facts in a release."""
     content: dict[str, str | int | list[str]] = {
         "tool": "withhold",
@@ -44,7 +44,7 @@ def write_document(folder: Path, document: ReleaseDocument) -> None:
     write_atomic(folder / NAME, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def read_document(folder: Path) -> ReleaseDocument | None:
+def read_document(folder: Place) -> ReleaseDocument | None:
     """Read the facts of a release; None if it states none.
 
     Raises:

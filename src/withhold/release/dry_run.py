@@ -14,6 +14,7 @@ import numpy as np
 
 from withhold.data.entries import Entries
 from withhold.data.pixels import Picture, levels
+from withhold.data.place import Place, place_of
 from withhold.progress import SILENT, Reporter
 from withhold.release.crafting import Crafted, Crafter, Shown
 from withhold.release.environment import reproducing
@@ -49,8 +50,8 @@ class Estimate:
         disk_bytes: Most that the run occupies at a time.
     """
 
-    source: Path
-    destination: Path
+    source: Place
+    destination: Place
     layout: str
     images: int
     classes: int
@@ -81,12 +82,13 @@ Prepare = Callable[[Materials], Prepared]
 
 
 def dry_run(
-    source: Path,
-    destination: Path,
+    source: Place | str,
+    destination: Place | str,
     settings: ProtectSettings = DEFAULTS,
     *,
     surrogate: "nn.Module | None" = None,
     reporter: Reporter = SILENT,
+    private: Path | None = None,
 ) -> Estimate:
     """Plan a run in full, and estimate its time and disk space from a few real steps.
 
@@ -99,20 +101,22 @@ def dry_run(
     from withhold.release.building import check_surrogate  # noqa: PLC0415 - it imports what this module does
 
     check = partial(check_surrogate, settings=settings, network=surrogate)
-    return estimate(source, destination, settings, partial(_prepare, network=surrogate), reporter, check=check)
+    prepare = partial(_prepare, network=surrogate)
+    return estimate(source, destination, settings, prepare, reporter, check=check, private=private)
 
 
 def estimate(
-    source: Path,
-    destination: Path,
+    source: Place | str,
+    destination: Place | str,
     settings: ProtectSettings,
     prepare: Prepare,
     reporter: Reporter = SILENT,
     *,
     check: Check = accept,
+    private: Path | None = None,
 ) -> Estimate:
     """Plan a run and probe it with any crafter; see `dry_run`."""
-    opened = open_to_release(Path(source), Path(destination), settings, check)
+    opened = open_to_release(source, destination, settings, check, private=private)
     dataset, sidecar = opened.dataset, opened.sidecar
     plan = plan_release(opened, None, reporter)
     kept = plan.kept()
@@ -121,10 +125,11 @@ def estimate(
         prepared = prepare(work)
         seconds, per_pixel = _probe(work, prepared, settings.steps)
     pixels = int(np.dot(kept.column("width").to_numpy().astype(np.int64), kept.column("height").to_numpy()))
-    disk = disk_bytes(plan, per_pixel, range(plan.batches))
+    built_here = sidecar.building == sidecar.staging
+    disk = disk_bytes(plan, per_pixel, range(plan.batches), built_here=built_here)
     check_room(sidecar.root, disk)
     return Estimate(
-        source=Path(source),
+        source=place_of(source),
         destination=sidecar.destination,
         layout=plan.layout,
         images=len(kept),

@@ -14,6 +14,7 @@ from withhold.data.dataset import Dataset
 from withhold.data.entries import Entries
 from withhold.data.open import open_dataset
 from withhold.data.pixels import Picture
+from withhold.data.place import Place, place_of
 from withhold.errors import InvalidInput
 from withhold.progress import Reporter
 from withhold.release.environment import Environment
@@ -27,10 +28,19 @@ from withhold.release.face_finding import (
     values_of,
 )
 from withhold.release.places import place_release
-from withhold.release.plan import Plan, make_plan
+from withhold.release.plan import Plan, make_plan, settings_that_matter
+from withhold.release.reaching import refuse_leftovers
 from withhold.release.scan import Scan, check_classes, check_none_emptied, check_readable, enumerate_some, scan
 from withhold.release.settings import ProtectSettings
 from withhold.release.sidecar import Sidecar
+from withhold.release.stored_plan import (
+    check_faces,
+    check_resumable,
+    check_same_computation,
+    check_source,
+    load_plan,
+    save_plan,
+)
 
 Check = Callable[[Dataset], None]
 """Refuses, by raising `InvalidInput`, a dataset that a crafter cannot work on; called before any image is read."""
@@ -56,12 +66,19 @@ def accept(_: Dataset) -> None:
 
 
 def open_to_release(
-    source: Path, destination: Path, settings: ProtectSettings, check: Check = accept, threads: int | None = None
+    source: Place | str,
+    destination: Place | str,
+    settings: ProtectSettings,
+    check: Check = accept,
+    *,
+    threads: int | None = None,
+    private: Path | None = None,
 ) -> Opened:
     """Open a source, and refuse what can be refused without reading an image.
 
     Args:
         threads: Of each process that will craft by a new plan; see `Environment.here`.
+        private: With a URL as destination, where the private folder is.
 
     Raises:
         InvalidInput: The places, the device, the settings, the surrogate or what states faces are unusable.
@@ -73,7 +90,8 @@ def open_to_release(
             f"{settings.epochs} epochs; lower snapshots, or raise epochs."
         )
         raise InvalidInput(msg)
-    sidecar = place_release(source, destination)
+    source = place_of(source)
+    sidecar = place_release(source, place_of(destination), private)
     dataset = open_dataset(source, splits=settings.splits)
     check(dataset)
     return Opened(dataset, sidecar, settings, environment, open_faces(settings, dataset))
@@ -99,6 +117,42 @@ def plan_release(opened: Opened, fingerprint: str | None, reporter: Reporter) ->
     members(plan.classes, plan.labels())
     check_aligned(plan, settings)
     check_storable(plan, opened)
+    return plan
+
+
+def settle_plan(opened: Opened, fingerprint: str | None, reporter: Reporter) -> Plan:
+    """Load the plan of an earlier start if there is one, and check that it still holds; else make and store one.
+
+    Args:
+        fingerprint: Of weights that the caller brings along.
+
+    Raises:
+        InvalidInput: The earlier start finished some work by another plan, or the dataset cannot be planned.
+        RunStopped: An image cannot be read any more.
+    """
+    sidecar = opened.sidecar
+    if sidecar.plan_document.exists():
+        try:
+            return _resumed_plan(opened, fingerprint, reporter)
+        except InvalidInput:
+            if sidecar.has_work():
+                raise
+            refuse_leftovers(sidecar)
+            reporter.say("An earlier start had planned otherwise and finished nothing; the plan is made anew.")
+    plan = plan_release(opened, fingerprint, reporter)
+    save_plan(plan, sidecar.plan_table, sidecar.plan_document)
+    return plan
+
+
+def _resumed_plan(opened: Opened, fingerprint: str | None, reporter: Reporter) -> Plan:
+    sidecar = opened.sidecar
+    plan = load_plan(sidecar.plan_table, sidecar.plan_document)
+    check_resumable(plan, settings_that_matter(opened.settings), fingerprint, sidecar.root)
+    if not sidecar.manifest.exists():  # a finished release stays valid whatever comes after what made it
+        check_same_computation(plan, opened.environment, sidecar.root)
+    check_source(plan, opened.dataset, sidecar.root, reporter)
+    if opened.faces is not None and opened.faces.fixed:
+        check_faces(plan, find_faces(opened.faces, opened.dataset, plan.table, reporter), sidecar.root)
     return plan
 
 

@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,8 +14,8 @@ from withhold.data.atomic import DISK_FULL, sync_folder
 from withhold.errors import InvalidInput, RunStopped
 from withhold.progress import Reporter
 from withhold.release.document import ReleaseDocument, read_document
-from withhold.release.places import holds_files
 from withhold.release.plan import SKIPPED, Plan
+from withhold.release.reaching import holds_files
 from withhold.release.sidecar import Sidecar
 from withhold.release.verify import Verification
 
@@ -55,6 +56,8 @@ def was_published(sidecar: Sidecar, document: ReleaseDocument) -> bool:
     """
     if not holds_files(sidecar.destination):
         return False
+    if sidecar.building == sidecar.destination and read_document(sidecar.destination) is None:
+        return False  # these are the files of one that is being built
     finished = sidecar.manifest.exists() and not sidecar.staging.exists()
     if not finished or read_document(sidecar.destination) != document:
         msg = f"the destination {sidecar.destination} holds files that are not of this release; move them away."
@@ -78,7 +81,7 @@ def craft_again(plan: Plan, sidecar: Sidecar, verification: Verification) -> Non
     first = (foreign or verification.offenders)[0]
     remedy = "run the same command again to craft these images anew."
     if foreign:
-        remedy = f"remove from {sidecar.staging} what does not belong there, and run the same command again."
+        remedy = f"remove from {sidecar.building} what does not belong there, and run the same command again."
     msg = (
         f"what was written did not pass verification, {len(verification.offenders)} findings: "
         f"{first.name} {first.problem}. Nothing was published; {remedy}"
@@ -97,7 +100,7 @@ def _forget_offending(plan: Plan, sidecar: Sidecar, verification: Verification) 
         if row["batch"] != SKIPPED:
             sidecar.record(row["batch"]).unlink(missing_ok=True)
         for name in (row["released_name"], row["shard"]):
-            (sidecar.staging / name).unlink(missing_ok=True)
+            (sidecar.building / name).unlink(missing_ok=True)
 
 
 def clear_partial(sidecar: Sidecar) -> None:
@@ -109,9 +112,13 @@ def clear_partial(sidecar: Sidecar) -> None:
 def publish(sidecar: Sidecar) -> None:
     """Make the staged release appear at its destination by one rename.
 
+    One that was built where it stays, in an object store, is published once it has its release.json.
+
     Raises:
         RunStopped: Somebody put files there meanwhile, or the rename is not possible.
     """
+    if not isinstance(sidecar.destination, Path):
+        return
     try:
         if sidecar.destination.is_dir():
             sidecar.destination.rmdir()

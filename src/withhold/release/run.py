@@ -11,29 +11,22 @@ from withhold.data.dataset import Dataset, Writer
 from withhold.data.entries import Entries
 from withhold.data.open import open_dataset
 from withhold.data.pixels import levels
+from withhold.data.place import Place
 from withhold.errors import InvalidInput
 from withhold.progress import SILENT, Reporter
 from withhold.release.crafting import Crafter
-from withhold.release.document import ReleaseDocument, read_document, write_document
+from withhold.release.document import ReleaseDocument, write_document
 from withhold.release.engines.batches import Engine, Work, batches_of
 from withhold.release.engines.choose import engine_on
 from withhold.release.environment import reproducing
-from withhold.release.face_finding import find_faces
 from withhold.release.manifest import Quality, read_quality, save_record, write_manifest
-from withhold.release.plan import Plan, settings_that_matter
-from withhold.release.preparing import Check, Opened, accept, open_to_release, plan_release
+from withhold.release.plan import Plan
+from withhold.release.preparing import Check, accept, open_to_release, settle_plan
 from withhold.release.publish import clear_partial, craft_again, publish, stopping_cleanly, was_published
+from withhold.release.reaching import check_writable
 from withhold.release.settings import ProtectSettings
 from withhold.release.sidecar import Sidecar
 from withhold.release.space import check_room, density, disk_bytes
-from withhold.release.stored_plan import (
-    check_faces,
-    check_resumable,
-    check_same_computation,
-    check_source,
-    load_plan,
-    save_plan,
-)
 from withhold.release.verify import Bound, Verification, compare
 
 if TYPE_CHECKING:
@@ -83,7 +76,7 @@ class ProtectReport:
         crafting_seconds: Part of that spent in crafting itself.
     """
 
-    destination: Path
+    destination: Place
     sidecar: Path
     layout: str
     images: int
@@ -100,13 +93,14 @@ class ProtectReport:
 
 
 def protect(
-    source: Path,
-    destination: Path,
+    source: Place | str,
+    destination: Place | str,
     settings: ProtectSettings = DEFAULTS,
     *,
     surrogate: "nn.Module | None" = None,
     engine: Engine | None = None,
     reporter: Reporter = SILENT,
+    private: Path | None = None,
 ) -> ProtectReport:
     """Protect a labelled image dataset: write a release of the same layout that cannot usefully be trained on.
 
@@ -115,10 +109,12 @@ def protect(
     the same bytes.
 
     Args:
-        source: Folder or file in a layout that `open_dataset` knows.
-        destination: A folder that is new or empty, or a finished release of the same call, which is verified again.
+        source: Folder or file in a layout that `open_dataset` knows: a path, or the URL of one in an object store.
+        destination: A folder that is new or empty, or a finished release of the same call, which is verified again;
+            a path or a URL.
         surrogate: Classifier of pixels in [0, 1] to craft against; what the settings say if absent.
         engine: Crafts and writes the batches; by the device in the settings if absent. The release is the same.
+        private: With a URL as destination, where the private folder is on this disk.
 
     Raises:
         InvalidInput: An argument or the dataset is unusable; nothing was released.
@@ -129,12 +125,14 @@ def protect(
     make = partial(build_crafter, network=surrogate)
     check = partial(check_surrogate, settings=settings, network=surrogate)
     known = fingerprint(settings, surrogate)
-    return run(source, destination, settings, make, reporter, fingerprint=known, check=check, engine=engine)
+    return run(
+        source, destination, settings, make, reporter, fingerprint=known, check=check, engine=engine, private=private
+    )
 
 
 def run(
-    source: Path,
-    destination: Path,
+    source: Place | str,
+    destination: Place | str,
     settings: ProtectSettings,
     make_crafter: MakeCrafter,
     reporter: Reporter = SILENT,
@@ -142,6 +140,7 @@ def run(
     fingerprint: str | None = None,
     check: Check = accept,
     engine: Engine | None = None,
+    private: Path | None = None,
 ) -> ProtectReport:
     """Protect a dataset with any crafter; see `protect`.
 
@@ -149,11 +148,13 @@ def run(
         make_crafter: Called once, after the plan is stored, and only if there are batches to craft.
         fingerprint: Identifies the weights behind the crafter; a run is only resumed with the same.
         check: Called with the dataset before any image is read, to refuse what the crafter could not work on.
+        private: See `protect`.
     """
     started = time.monotonic()
     engine = engine or engine_on(settings.device)
-    opened = open_to_release(Path(source), Path(destination), settings, check, engine.threads)
+    opened = open_to_release(source, destination, settings, check, threads=engine.threads, private=private)
     sidecar = opened.sidecar
+    check_writable(sidecar)
     with stopping_cleanly(sidecar, reporter), sidecar.locked():
         plan = settle_plan(opened, fingerprint, reporter)
         job = _Job(plan, opened.dataset, settings, sidecar, engine, reporter)
@@ -164,8 +165,9 @@ def run(
         else:
             with reproducing(plan.environment):
                 effort = job.build(make_crafter)
-            verification = job.verify(sidecar.staging)
+            verification = job.verify(sidecar.building)
             craft_again(plan, sidecar, verification)
+            write_document(sidecar.building, job.document())
             publish(sidecar)
         sidecar.tidy()
         return job.report(verification, effort, time.monotonic() - started)
@@ -191,22 +193,24 @@ class _Job:
 
     def build(self, make_crafter: MakeCrafter) -> _Effort:
         """Bring the staged release to completion, whatever of it is there already."""
-        if not self.sidecar.staging.exists():
-            self.sidecar.forget_batches()
-        self.sidecar.staging.mkdir(exist_ok=True)
-        writer = self.dataset.writer(self.sidecar.staging, self.sidecar.spool, self.settings.lossless)
+        if self.sidecar.building == self.sidecar.staging:
+            if not self.sidecar.staging.exists():
+                self.sidecar.forget_batches()
+            self.sidecar.staging.mkdir(exist_ok=True)
+        writer = self.dataset.writer(self.sidecar.building, self.sidecar.spool, self.settings.lossless)
         finished = self.sidecar.finished()
         pending = [batch for batch in range(self.plan.batches) if batch not in finished]
         entries = Entries(self.plan.kept())
         effort = self._craft(pending, writer, make_crafter) if pending else _Effort()
         writer.assemble(entries)
-        write_document(self.sidecar.staging, self.document())
         write_manifest(self.plan, self.sidecar)
         clear_partial(self.sidecar)
         return effort
 
     def _craft(self, pending: list[int], writer: Writer, make_crafter: MakeCrafter) -> _Effort:
-        needed = disk_bytes(self.plan, density(self.plan, self.dataset, writer, self.settings), pending)
+        per_pixel = density(self.plan, self.dataset, writer, self.settings)
+        built_here = self.sidecar.building == self.sidecar.staging
+        needed = disk_bytes(self.plan, per_pixel, pending, built_here=built_here)
         check_room(self.sidecar.root, needed)
         place = self.sidecar.surrogate
         crafter = make_crafter(Materials(self.dataset, self.plan, self.settings, place, self.reporter, needed))
@@ -217,7 +221,7 @@ class _Job:
             levels(self.settings.eps),
             self.settings.seed,
             self.plan.environment,
-            self.sidecar.root,
+            self.sidecar.root if built_here or self.plan.layout != "folder" else None,
         )
         rows = self.plan.rows_of_batches()
         images = sum(len(rows[batch]) for batch in pending)
@@ -236,10 +240,10 @@ class _Job:
             self.settings.eps, len(plan.kept()), len(plan.classes), plan.layout, unchanged=tuple(plan.faceless())
         )
 
-    def verify(self, place: Path) -> Verification:
+    def verify(self, place: Place) -> Verification:
         """Compare the release in `place` with the source."""
-        after = open_dataset(place)
-        return compare(self.dataset, after, Bound(self.settings.eps, "argument"), read_document(place), self.reporter)
+        bound = Bound(self.settings.eps, "argument")
+        return compare(self.dataset, open_dataset(place), bound, self.document(), self.reporter)
 
     def report(self, verification: Verification, effort: _Effort, seconds: float) -> ProtectReport:
         """Sum up what was done."""
@@ -259,41 +263,6 @@ class _Job:
             working_seconds=effort.working_seconds,
             crafting_seconds=effort.crafting_seconds,
         )
-
-
-def settle_plan(opened: Opened, fingerprint: str | None, reporter: Reporter) -> Plan:
-    """Load the plan of an earlier start if there is one, and check that it still holds; else make and store one.
-
-    Args:
-        fingerprint: Of weights that the caller brings along.
-
-    Raises:
-        InvalidInput: The earlier start finished some work by another plan, or the dataset cannot be planned.
-        RunStopped: An image cannot be read any more.
-    """
-    sidecar = opened.sidecar
-    if sidecar.plan_document.exists():
-        try:
-            return _resumed_plan(opened, fingerprint, reporter)
-        except InvalidInput:
-            if sidecar.has_work():
-                raise
-            reporter.say("An earlier start had planned otherwise and finished nothing; the plan is made anew.")
-    plan = plan_release(opened, fingerprint, reporter)
-    save_plan(plan, sidecar.plan_table, sidecar.plan_document)
-    return plan
-
-
-def _resumed_plan(opened: Opened, fingerprint: str | None, reporter: Reporter) -> Plan:
-    sidecar = opened.sidecar
-    plan = load_plan(sidecar.plan_table, sidecar.plan_document)
-    check_resumable(plan, settings_that_matter(opened.settings), fingerprint, sidecar.root)
-    if not sidecar.manifest.exists():  # a finished release stays valid whatever comes after what made it
-        check_same_computation(plan, opened.environment, sidecar.root)
-    check_source(plan, opened.dataset, sidecar.root, reporter)
-    if opened.faces is not None and opened.faces.fixed:
-        check_faces(plan, find_faces(opened.faces, opened.dataset, plan.table, reporter), sidecar.root)
-    return plan
 
 
 def _refuse_altered(verification: Verification, sidecar: Sidecar) -> None:

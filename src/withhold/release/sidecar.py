@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from withhold.data.place import Place
 from withhold.errors import InvalidInput
 
 SUFFIX = ".withhold"
@@ -19,8 +20,19 @@ _PARTIAL = re.compile(r"\.[0-9a-f]{16}\.partial")
 """How `atomic_file` names what is not finished."""
 
 
+def beside(destination: Place) -> Path:
+    """Name the private folder of a release: beside it on a disk; in the current folder for one in an object store."""
+    if isinstance(destination, Path):
+        return destination.with_name(destination.name + SUFFIX)
+    return Path.cwd() / f"{'-'.join(destination.parts)}{SUFFIX}"
+
+
 class Sidecar:
-    """The paths in `<destination>.withhold`, which is never a part of the release.
+    """The paths in `<destination>.withhold`, which is never a part of the release and always on a local disk.
+
+    Args:
+        destination: The release.
+        root: The folder itself; see `beside` for where it is if absent.
 
     Attributes:
         root: The folder itself.
@@ -28,13 +40,13 @@ class Sidecar:
         surrogate: Weights that crafting used, so that a resumed run uses the same.
         batches: One Parquet file per finished batch; its presence says that the batch need not be crafted again.
         spool: The writer's own files.
-        staging: The release while it is being built; renamed to the destination once it was verified.
+        staging: The release while it is being built on disk; renamed to the destination once it was verified.
         manifest: Which released image came from which original, with measurements.
     """
 
-    def __init__(self, destination: Path) -> None:
+    def __init__(self, destination: Place, root: Path | None = None) -> None:
         self.destination = destination
-        self.root = destination.with_name(destination.name + SUFFIX)
+        self.root = root or beside(destination)
         self.plan_table = self.root / "plan.parquet"
         self.plan_document = self.root / "plan.json"
         self.surrogate = self.root / "surrogate.safetensors"
@@ -44,6 +56,11 @@ class Sidecar:
         self.manifest = self.root / "manifest.parquet"
         self._lock = self.root / "lock"
         self._holder = self.root / "holder.json"
+
+    @property
+    def building(self) -> Place:
+        """Where the release is built: an object store has no renames, so there it is built where it will stay."""
+        return self.staging if isinstance(self.destination, Path) else self.destination
 
     def record(self, batch: int) -> Path:
         """Name the file that records a finished batch."""

@@ -4,6 +4,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,13 +36,23 @@ def density(plan: Plan, dataset: Dataset, writer: Writer, settings: ProtectSetti
     return size / pixels
 
 
-def disk_bytes(plan: Plan, per_pixel: float, pending: Sequence[int]) -> int:
-    """Estimate what a run still adds to the disk at its largest: shards are rebuilt from a copy of all their images."""
+def disk_bytes(plan: Plan, per_pixel: float, pending: Sequence[int], *, built_here: bool = True) -> int:
+    """Estimate what a run still adds to the disk at its largest: shards are rebuilt from a copy of all their images.
+
+    Args:
+        built_here: Whether the release is built on this disk; one in an object store leaves here only that copy and the
+            shard that is being rebuilt.
+    """
     area = plan.table.column("width").to_numpy().astype(np.int64) * plan.table.column("height").to_numpy()
     batches: list[Rows] = plan.rows_of_batches()
     pixels = sum(int(area[batches[batch]].sum()) for batch in pending)
-    if plan.layout != "folder":
+    if plan.layout == "folder":
+        return math.ceil(per_pixel * pixels) if built_here else 0
+    if built_here:
         pixels += int(sum(area[rows].sum() for rows in batches))
+    else:
+        shard: Any = plan.table.column("shard").combine_chunks().dictionary_encode().indices.to_numpy()
+        pixels += int(np.bincount(shard, area).max())
     return math.ceil(per_pixel * pixels)
 
 

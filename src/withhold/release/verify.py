@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,9 +16,11 @@ from withhold.data.open import open_dataset
 from withhold.data.pairing import Pairing, pair
 from withhold.data.parallel import map_ahead
 from withhold.data.pixels import Picture, UnreadableImage, change, levels
+from withhold.data.place import Place, place_of
 from withhold.progress import SILENT, Reporter
 from withhold.release.document import NAME as DOCUMENT
 from withhold.release.document import ReleaseDocument, read_document
+from withhold.release.reaching import check_published, check_reachable
 from withhold.release.scan import reason
 
 DEFAULT_EPS = Fraction(8, 255)
@@ -85,8 +86,8 @@ class Verification:
 
 
 def verify(
-    source: Path,
-    released: Path,
+    source: Place | str,
+    released: Place | str,
     *,
     eps: Fraction | None = None,
     splits: Sequence[str] = (),
@@ -99,10 +100,13 @@ def verify(
         splits: Splits of the source that were released; all if empty.
 
     Raises:
-        InvalidInput: One of the two is no dataset at all, or release.json is none.
+        InvalidInput: One of the two is no dataset at all or in no store that can be reached, or release.json is none.
     """
-    before, after = open_dataset(Path(source), splits=splits), open_dataset(Path(released))
-    document = read_document(Path(released) if Path(released).is_dir() else Path(released).parent)
+    for place in (source := place_of(source), released := place_of(released)):
+        check_reachable(place)
+    before, after = open_dataset(source, splits=splits), open_dataset(released)
+    document = read_document(released.parent if released.is_file() else released)
+    check_published(released, document)
     if eps is not None:
         bound = Bound(eps, "argument")
     else:

@@ -70,7 +70,7 @@ class Work:
         bound: Largest change of a channel, in levels of 8 bit.
         seed: The run's seed; each batch derives its own.
         environment: How to compute.
-        shared: Folder that whoever works must see, as results are kept there.
+        shared: Folder that whoever works must see, as results are kept there; None if they go to an object store.
     """
 
     dataset: Dataset
@@ -79,7 +79,7 @@ class Work:
     bound: int
     seed: int
     environment: Environment
-    shared: Path
+    shared: Path | None
 
     def load(self, batch: Batch, codec: ThreadPoolExecutor) -> list[Picture]:
         """Read and decode the originals. One thread at a time.

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from withhold.data.place import Place
 from withhold.errors import InvalidInput
 from withhold.networks.choose import resolve_devices
 from withhold.progress import Reporter
@@ -11,6 +12,7 @@ from withhold.release.engines.batches import Engine
 from withhold.release.engines.local import Local
 from withhold.release.engines.options import EngineOptions
 from withhold.release.engines.processes import Processes
+from withhold.release.reaching import before_work
 from withhold.release.settings import ProtectSettings
 
 
@@ -30,7 +32,7 @@ def engine_on(device: str) -> Engine:
 
 @contextlib.contextmanager
 def opened(
-    options: EngineOptions, settings: ProtectSettings, places: Sequence[Path], reporter: Reporter
+    options: EngineOptions, settings: ProtectSettings, places: Sequence[Place], reporter: Reporter
 ) -> Iterator[tuple[Engine, ProtectSettings]]:
     """Open the engine, before any work.
 
@@ -49,9 +51,16 @@ def opened(
     from withhold.release.engines.on_ray import on_ray  # noqa: PLC0415 - an extra
 
     device = device_of(options, settings)
-    seen = [next(each for each in (place, *place.parents) if each.exists()) for place in map(Path.absolute, places)]
-    with on_ray(options, seen, reporter) as engine:
+    with on_ray(options, [_existing(place) for place in places], reporter) as engine:
         yield engine, settings.model_copy(update={"device": device})
+
+
+def _existing(place: Place) -> Place:
+    """Give the nearest folder of a place that is there already."""
+    around = place.absolute() if isinstance(place, Path) else place
+    candidates: Sequence[Place] = (around, *around.parents)
+    with before_work():
+        return next(each for each in candidates if each.exists())
 
 
 def device_of(options: EngineOptions, settings: ProtectSettings) -> str:

@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ import torch
 from withhold.cluster import joined
 from withhold.data.atomic import write_as
 from withhold.data.parallel import THREADS
+from withhold.data.place import Place
 from withhold.errors import InvalidInput
 from withhold.progress import Reporter
 from withhold.release.engines.batches import Batch, Finish, Record, Work
@@ -56,7 +56,7 @@ class Worker:
         Raises:
             InvalidInput: It is not there.
         """
-        if not (self._work.shared / probe).exists():
+        if self._work.shared is not None and not (self._work.shared / probe).exists():
             msg = (
                 f"{socket.gethostname()} does not see {self._work.shared}; source and destination must lie on storage "
                 "that every machine of the cluster has at the same path"
@@ -108,8 +108,9 @@ class OnRay:
         Raises:
             RunStopped: The work cannot go on: workers do not start, or a batch ended several of them.
         """
-        probe = work.shared / f".{uuid.uuid4().hex[:16]}.partial"  # what a kill leaves of it is cleared as such
-        probe.touch()
+        probe = f".{uuid.uuid4().hex[:16]}.partial"  # what a kill leaves of it is cleared as such
+        if work.shared is not None:
+            (work.shared / probe).touch()
         portable = self.ray.put(replace(work, crafter=work.crafter.on("cpu")))
         make = self.ray.remote(Worker).options(
             num_cpus=work.environment.threads, num_gpus=self.gpus, max_concurrency=HELD
@@ -117,7 +118,7 @@ class OnRay:
 
         def start() -> tuple[Any, Any]:
             actor = make.remote(portable, self.device)
-            return actor, actor.ready.remote(probe.name)
+            return actor, actor.ready.remote(probe)
 
         workers = RemoteWorkers[Batch, tuple[Record, float]](
             self.ray, start, self.workers, reporter, held=HELD, again=lambda error: not refused(error), overtaking=True
@@ -133,12 +134,13 @@ class OnRay:
                     reporter.advance(len(batch.entries))
                     total += seconds
         finally:
-            probe.unlink(missing_ok=True)
+            if work.shared is not None:
+                (work.shared / probe).unlink(missing_ok=True)
         return total
 
 
 @contextlib.contextmanager
-def on_ray(options: EngineOptions, places: Sequence[Path], reporter: Reporter) -> Iterator[OnRay]:
+def on_ray(options: EngineOptions, places: Sequence[Place], reporter: Reporter) -> Iterator[OnRay]:
     """Join or start a cluster, and check that it can do the work.
 
     Args:
@@ -176,7 +178,7 @@ def check_room(resources: Mapping[str, float], options: EngineOptions) -> int:
     return room
 
 
-def check_machines(ray: Any, places: Sequence[Path]) -> None:  # noqa: ANN401 - a module
+def check_machines(ray: Any, places: Sequence[Place]) -> None:  # noqa: ANN401 - a module
     """Refuse machines that would compute otherwise than this one, or do not see what this one sees.
 
     Raises:
@@ -210,7 +212,7 @@ def check_machines(ray: Any, places: Sequence[Path]) -> None:  # noqa: ANN401 - 
         raise InvalidInput(msg)
 
 
-def facts(places: Sequence[Path]) -> dict[str, str]:
+def facts(places: Sequence[Place]) -> dict[str, str]:
     """Name what must be the same on every machine: versions that results depend on, and files."""
     seen = {str(place): "in its file system" if place.exists() else "not in its file system" for place in places}
     return {"Withhold": __version__, "PyTorch": str(torch.__version__), **seen}
