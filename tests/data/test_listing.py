@@ -1,12 +1,21 @@
 import os
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from withhold.data.listing import check_splits, irregular_names, is_image, released_name, split_of, walk, walk_hidden
+from withhold.data.listing import (
+    check_splits,
+    irregular_names,
+    is_image,
+    released_name,
+    split_of,
+    suffix_of,
+    walk,
+    walk_hidden,
+)
 from withhold.errors import InvalidInput
 
 
@@ -14,6 +23,11 @@ def touch(root: Path, *names: str) -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"")
+
+
+@given(st.lists(st.text("a. ", min_size=1, max_size=5).filter(lambda part: part != "."), min_size=1).map("/".join))
+def test_suffixes_are_those_of_paths(name: str) -> None:
+    assert suffix_of(name) == PurePosixPath(name).suffix
 
 
 def test_walk_is_sorted_and_skips_hidden_files(tmp_path: Path) -> None:

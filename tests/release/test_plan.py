@@ -1,17 +1,22 @@
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.release.fakes import settings
 
+from withhold.data.entries import REPEATED, TEXT
 from withhold.data.open import open_dataset
 from withhold.errors import InvalidInput
 from withhold.progress import SILENT
 from withhold.release import plan as planning
+from withhold.release import stored_plan
 from withhold.release.environment import Environment
 from withhold.release.plan import NEIGHBOURS, PIXELS_PER_BATCH, SKIPPED, assign_batches, make_plan
 from withhold.release.scan import scan
@@ -103,6 +108,65 @@ def test_every_readable_image_is_in_one_batch_of_allowed_size(
     counts = sizes(batch)
     assert sum(counts) == len(table)
     assert 1 <= min(counts) <= max(counts) <= batch_size
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "anywhere", "digest"),
+    [
+        (7, True, "0547798f50d22028"),
+        (7, False, "a2c9dd850f27dc86"),
+        (256, True, "6b5d5719bad6b8aa"),
+        (256, False, "ed3a6dc8749c999a"),
+    ],
+)
+def test_batch_numbers_are_those_of_the_first_version(batch_size: int, anywhere: bool, digest: str) -> None:
+    """A release depends on them; the digests were computed by the code before it was made to take less memory."""
+    number = np.arange(20_000)
+    kind = number * 7919 % 1009 % 6
+    common = np.array([(500, 375), (375, 500), (32, 32), (3000, 2000), (31, 900), (0, 0)])[kind]
+    rare = np.stack([number * 31 % 700 + 1, number * 17 % 900 + 1], axis=1)
+    width, height = np.where((kind == 4)[:, None], rare, common).T
+    mode = np.where(kind == 5, "", np.array(["RGB", "L", "RGBA", "I;16"])[number * 13 % 101 % 4])
+    shard = [f"s{row // 4500}" for row in range(20_000)]
+    table = pa.table({"shard": shard, "width": pa.array(width, pa.int32()), "height": pa.array(height, pa.int32())})
+    batch = assign_batches(table.append_column("mode", pa.array(mode.tolist())), batch_size, 3, anywhere=anywhere)
+    assert hashlib.sha256(batch.astype("<i4").tobytes()).hexdigest()[:16] == digest
+
+
+def test_texts_of_a_plan_may_take_more_than_two_gibibytes(source: Path) -> None:
+    dataset = open_dataset(source)
+    table = make_plan(dataset, scan(dataset, SILENT), settings(), None, Environment("2", "cpu", 3)).table
+    assert {table.schema.field(name).type for name in ("name", "released_name")} == {TEXT}
+    assert {table.schema.field(name).type for name in ("shard", "split", "mode")} == {REPEATED}
+    assert TEXT == REPEATED.value_type == pa.large_string()
+
+
+def test_a_plan_stored_in_several_parts_is_read_as_one(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A column in parts would be copied as a whole for every batch."""
+    monkeypatch.setattr(stored_plan, "ROWS", 5)
+    dataset = open_dataset(source)
+    plan = make_plan(dataset, scan(dataset, SILENT), settings(), None, Environment("2", "cpu", 3))
+    save_plan(plan, tmp_path / "plan.parquet", tmp_path / "plan.json")
+    assert pq.ParquetFile(tmp_path / "plan.parquet").num_row_groups == 3
+    loaded = load_plan(tmp_path / "plan.parquet", tmp_path / "plan.json").table
+    assert loaded.equals(plan.table)
+    assert {column.num_chunks for column in [*loaded.columns, *plan.table.columns]} == {1}
+
+
+def test_a_plan_of_an_earlier_version_is_read(source: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(source)
+    plan = make_plan(dataset, scan(dataset, SILENT), settings(), None, Environment("2", "cpu", 3))
+    table, document = tmp_path / "plan.parquet", tmp_path / "plan.json"
+    save_plan(plan, table, document)
+    texts = {name: pa.string() for name in ("name", "released_name", "shard", "split", "mode")}
+    fields = [field.with_type(texts.get(field.name, field.type)) for field in plan.table.schema]
+    before = plan.table.cast(pa.schema(fields)).add_column(0, "index", pa.array(np.arange(12)))
+    pq.write_table(before, table, compression="zstd")
+    content = json.loads(document.read_bytes())
+    document.write_text(json.dumps({**content, "table_sha256": hashlib.sha256(table.read_bytes()).hexdigest()}))
+    assert load_plan(table, document).table.equals(plan.table)
 
 
 def test_a_plan_survives_storage(source: Path, tmp_path: Path) -> None:

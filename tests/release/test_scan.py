@@ -30,6 +30,20 @@ def test_columns_give_back_the_entries(source: Path, monkeypatch: pytest.MonkeyP
         entries[12]
 
 
+def test_entries_that_were_picked_can_be_picked_again(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "WINDOW", 2)
+    dataset = open_dataset(source)
+    expected = [entry for entry in dataset.entries() if entry.label != 1]
+    picked = Entries(list_entries(dataset)).take(np.array([0, 1, 2, 3, 8, 9, 10, 11]))
+    assert list(picked) == expected
+    assert list(picked[2:7]) == expected[2:7]
+    assert list(picked[::-3]) == expected[::-3]
+    assert list(picked.take(np.array([5, 4]))) == [expected[5], expected[4]]
+    assert (len(picked), picked[-1], len(picked[5:2])) == (8, expected[-1], 0)
+    assert picked.labels.tolist() == [0, 0, 0, 0, 2, 2, 2, 2]
+    assert picked.take(np.array([7, 0])).labels.tolist() == [2, 0]
+
+
 def test_a_scan_notes_size_mode_and_hash_of_every_image(source: Path) -> None:
     (source / "dog" / "0.png").write_bytes(b"no image")
     listener = Listener()

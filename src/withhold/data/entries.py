@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +13,23 @@ from withhold.data.dataset import Dataset, Entry
 from withhold.data.pixels import UnreadableImage
 from withhold.errors import RunStopped, StoreFailed, WithholdError
 
+TEXT = pa.large_string()
+"""Text in a column of its own; the offsets of `string` end at 2 GiB, which some 70 million names take."""
+
+REPEATED = pa.dictionary(pa.int32(), TEXT)
+"""Text that many rows share."""
+
 _ENTRY_TYPES: Mapping[str, pa.DataType] = {
-    "name": pa.string(),
+    "name": TEXT,
     "label": pa.int32(),
-    "shard": pa.string(),
+    "shard": REPEATED,
     "row": pa.int64(),
-    "split": pa.string(),
+    "split": REPEATED,
 }
 ENTRY = pa.schema(_ENTRY_TYPES)
+_PLAIN = pa.schema({name: TEXT if kind == REPEATED else kind for name, kind in _ENTRY_TYPES.items()})
+"""The same without dictionaries, whose values become objects slowly."""
+
 WINDOW = 1024
 """Entries that exist as Python objects at a time."""
 
@@ -37,13 +46,19 @@ Item = TypeVar("Item")
 
 
 class Entries(Sequence[Entry]):
-    """A sequence of entries that makes each one from the columns when it is asked for."""
+    """A sequence of entries that makes each one from the columns when it is asked for.
 
-    def __init__(self, table: pa.Table) -> None:
+    Args:
+        table: The columns of `ENTRY`, and maybe others.
+        rows: Of the table, in the order of the sequence; all if absent.
+    """
+
+    def __init__(self, table: pa.Table, rows: npt.NDArray[np.integer[Any]] | None = None) -> None:
         self._table = table.select(ENTRY.names)
+        self._rows = rows
 
     def __len__(self) -> int:
-        return self._table.num_rows
+        return self._table.num_rows if self._rows is None else len(self._rows)
 
     @overload
     def __getitem__(self, index: int) -> Entry: ...
@@ -51,24 +66,48 @@ class Entries(Sequence[Entry]):
     def __getitem__(self, index: slice) -> "Entries": ...
     def __getitem__(self, index: int | slice) -> "Entry | Entries":
         if isinstance(index, slice):
-            return self.take(np.arange(len(self))[index])
+            start, stop, step = index.indices(len(self))
+            if self._rows is None and step == 1:
+                return Entries(self._table.slice(start, max(0, stop - start)))
+            return self.take(np.arange(start, stop, step))
         if not -len(self) <= index < len(self):
             msg = f"entry {index} of {len(self)}"
             raise IndexError(msg)
-        return _objects(self._table.slice(index % len(self), 1))[0]
+        return self._objects(index % len(self), 1)[0]
 
     def __iter__(self) -> Iterator[Entry]:
         for start in range(0, len(self), WINDOW):
-            yield from _objects(self._table.slice(start, WINDOW))
+            yield from self._objects(start, WINDOW)
+
+    @property
+    def labels(self) -> npt.NDArray[np.int32]:
+        """The label of each entry."""
+        labels = self._table.column("label").to_numpy()
+        return labels if self._rows is None else labels[self._rows]
 
     def take(self, rows: npt.NDArray[np.integer[Any]]) -> "Entries":
-        """Pick entries by position."""
-        return Entries(self._table.take(pa.array(rows)))
+        """Pick entries by position; nothing is copied but the positions."""
+        return Entries(self._table, rows if self._rows is None else self._rows[rows])
+
+    def _objects(self, start: int, count: int) -> list[Entry]:
+        if self._rows is None:
+            some = self._table.slice(start, count)
+        else:
+            some = self._table.take(pa.array(self._rows[start : start + count]))
+        columns = [column.to_pylist() for column in some.cast(_PLAIN).columns]
+        return [Entry(*values) for values in zip(*columns, strict=True)]
 
 
-def _objects(table: pa.Table) -> list[Entry]:
-    columns = [table.column(name).to_pylist() for name in ENTRY.names]
-    return [Entry(*values) for values in zip(*columns, strict=True)]
+def whole(column: "pa.ChunkedArray[Any]") -> "pa.Array[Any]":
+    """Give a column as one array, which is the one it consists of if it is one."""
+    one: Any = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return cast("pa.Array[Any]", one)
+
+
+def codes_of(column: "pa.ChunkedArray[Any]") -> tuple[list[str], npt.NDArray[np.int32]]:
+    """Give the different texts of a column, and for each row the position of its own among them."""
+    encoded: Any = whole(column).dictionary_encode()
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
 
 
 def list_entries(dataset: Dataset) -> pa.Table:
@@ -84,16 +123,20 @@ def list_entries(dataset: Dataset) -> pa.Table:
 
 def released_names(dataset: Dataset, entries: Entries, lossless: str) -> "pa.Array[Any]":
     """Name every entry as in the release, as one string column."""
-    names: list[pa.Array[Any]] = []
+    text = bytearray()  # it grows in place, where joining pieces would need all of them twice
+    ends = np.zeros(len(entries) + 1, np.int64)
     for start in range(0, len(entries), WINDOW):
-        window = list(entries[start : start + WINDOW])
-        names.append(pa.array(dataset.released_names(window, lossless), pa.string()))
-    return pa.chunked_array(names, pa.string()).combine_chunks()
+        names = [name.encode() for name in dataset.released_names(list(entries[start : start + WINDOW]), lossless)]
+        ends[start + 1 : start + 1 + len(names)] = len(text) + np.cumsum([len(name) for name in names])
+        text += b"".join(names)
+    column: pa.Array[Any] = pa.LargeStringArray.from_buffers(len(entries), pa.py_buffer(ends.data), pa.py_buffer(text))
+    return column
 
 
 def is_numbered(listing: pa.Table) -> bool:
     """Whether images have no names of their own, only rows of a file."""
-    return bool(pc.all(pc.equal(listing.column("name"), _numbered(listing, listing.column("row")))).as_py())
+    parts = (listing.slice(start, WINDOW) for start in range(0, len(listing), WINDOW))
+    return all(pc.all(pc.equal(part.column("name"), _numbered(part, part.column("row")))).as_py() for part in parts)
 
 
 def moved_up(listing: pa.Table, names: "pa.Array[Any]", kept: npt.NDArray[np.bool_]) -> "pa.Array[Any]":
@@ -106,7 +149,7 @@ def moved_up(listing: pa.Table, names: "pa.Array[Any]", kept: npt.NDArray[np.boo
     """
     if kept.all() or not is_numbered(listing):
         return names
-    shard: Any = listing.column("shard").combine_chunks().dictionary_encode().indices.to_numpy()
+    _, shard = codes_of(listing.column("shard"))
     _, first = np.unique(shard, return_index=True)
     kept_before = np.cumsum(kept, dtype=np.int64) - kept
     numbered = _numbered(listing, pa.chunked_array([kept_before - kept_before[first[shard]]])).combine_chunks()
@@ -115,8 +158,8 @@ def moved_up(listing: pa.Table, names: "pa.Array[Any]", kept: npt.NDArray[np.boo
 
 
 def _numbered(listing: pa.Table, rows: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
-    mark: Any = "#"
-    joined: pa.ChunkedArray[Any] = pc.binary_join_element_wise(listing.column("shard"), rows.cast(pa.string()), mark)
+    parts: list[Any] = [listing.column("shard").cast(TEXT), rows.cast(TEXT), pa.scalar("#", TEXT)]
+    joined: pa.ChunkedArray[Any] = pc.binary_join_element_wise(*parts)
     return joined
 
 

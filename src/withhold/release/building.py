@@ -131,7 +131,7 @@ def crop_size(settings: ProtectSettings, surrogate: Surrogate) -> int | None:
 
 def sizes_of(plan: Plan) -> Sizes:
     """Summarise the sizes of the images that will be released."""
-    kept = plan.kept()
+    kept = plan.kept("width", "height")
     width, height = (kept.column(name).to_numpy() for name in ("width", "height"))
     sides = np.unique([width, height])
     return Sizes(int(sides[0]) if len(sides) == 1 else None, int(np.median(np.minimum(width, height))))

@@ -119,7 +119,7 @@ def estimate(
     opened = open_to_release(source, destination, settings, check, private=private)
     dataset, sidecar = opened.dataset, opened.sidecar
     plan = plan_release(opened, None, reporter)
-    kept = plan.kept()
+    kept = plan.kept("width", "height")
     with tempfile.TemporaryDirectory() as folder, reproducing(opened.environment):
         work = Materials(dataset, plan, settings, Path(folder) / "surrogate.safetensors", reporter)
         prepared = prepare(work)

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from withhold.data.dataset import Dataset
-from withhold.data.entries import Entries, Rows, moved_up, released_names
+from withhold.data.entries import Entries, Rows, codes_of, moved_up, released_names
 from withhold.data.faces import window
 from withhold.release.crafting import Shown
 from withhold.release.environment import Environment
@@ -36,8 +35,8 @@ class Plan:
     """What a run will do.
 
     Attributes:
-        table: One row per source image in the dataset's order, with the columns index, name, released_name, label,
-            shard, row, split, width, height, mode, sha256, batch. Skipped images have batch -1. Where faces in
+        table: One row per source image in the dataset's order, with the columns name, released_name, label, shard, row,
+            split, width, height, mode, sha256, batch, each in one piece. Skipped images have batch -1. Where faces in
             photographs are known, a column faces lists those of each.
         classes: Names of the classes.
         layout: Layout of source and release.
@@ -64,9 +63,23 @@ class Plan:
     def _batch(self) -> npt.NDArray[np.int32]:
         return np.asarray(self.table.column("batch").to_numpy())
 
-    def kept(self) -> pa.Table:
-        """Select the rows of the images that will be released, in the dataset's order."""
-        return self.table.filter(pa.array(self._batch != SKIPPED))
+    @property
+    def images(self) -> int:
+        """Count the images that will be released."""
+        return int(np.count_nonzero(self._batch != SKIPPED))
+
+    def kept(self, *columns: str) -> pa.Table:
+        """Select the rows of the images that will be released, in the dataset's order, and of these some columns.
+
+        Args:
+            columns: All if none is named. They are copied only if images are left out.
+        """
+        table = self.table.select(columns) if columns else self.table
+        return table if self.images == len(table) else table.filter(pa.array(self._batch != SKIPPED))
+
+    def released(self) -> Entries:
+        """List the images that will be released, in the dataset's order."""
+        return Entries(self.table, np.flatnonzero(self._batch != SKIPPED))
 
     @property
     def of_faces(self) -> bool:
@@ -75,24 +88,23 @@ class Plan:
 
     def shown(self, rows: Rows) -> list[Shown]:
         """Say what these images show: each its class, or its faces."""
-        table = self.table.take(rows)
         if self.of_faces:
-            return list(faces_in(table.column(FACES)))
-        labels: list[Shown] = table.column("label").to_numpy().tolist()
+            return list(faces_in(self.table.column(FACES).take(rows)))
+        labels: list[Shown] = self.table.column("label").to_numpy()[rows].tolist()
         return labels
 
     def labels(self) -> npt.NDArray[np.int32]:
         """List the class of everything that will be released and a competitor could learn from: images, or faces."""
-        kept = self.kept()
         if not self.of_faces:
-            return np.asarray(kept.column("label").to_numpy(), np.int32)
+            return np.asarray(self.kept("label").column("label").to_numpy(), np.int32)
+        kept = self.kept(FACES)
         return np.array([face.label for faces in faces_in(kept.column(FACES)) for face in faces], np.int32)
 
     def faceless(self) -> list[str]:
         """Give the released names of the images that will be released unchanged, as they show no face; sorted."""
         if not self.of_faces:
             return []
-        kept = self.kept()
+        kept = self.kept(FACES, "released_name")
         without = pa.array([not faces for faces in faces_in(kept.column(FACES))], pa.bool_())
         return sorted(map(str, kept.column("released_name").filter(without).to_pylist()))
 
@@ -100,6 +112,10 @@ class Plan:
         """Name the images that are left out."""
         names = self.table.column("name").filter(pa.array(self._batch == SKIPPED)).to_pylist()
         return [str(name) for name in names]
+
+    def images_of_batches(self) -> Rows:
+        """Count the images of each batch."""
+        return np.bincount(self._batch[self._batch != SKIPPED], minlength=self.batches)
 
     def rows_of_batches(self) -> list[Rows]:
         """List the row numbers of each batch; both the batches and the rows within one are in ascending order."""
@@ -134,8 +150,7 @@ def make_plan(
     table = scan.table if faces is None else scan.table.append_column(FACES, faces)
     batch = assign_batches(_sizes_to_craft(table), settings.batch_size, settings.seed, anywhere=dataset.random_access)
     names = moved_up(table, released_names(dataset, Entries(table), settings.lossless), batch != SKIPPED)
-    table = table.add_column(0, "index", pa.array(np.arange(len(table))))
-    table = table.add_column(2, "released_name", names)
+    table = table.add_column(1, "released_name", names)
     table = table.append_column("batch", pa.array(batch))
     return Plan(table, tuple(dataset.classes), dataset.layout, settings_that_matter(settings), environment, surrogate)
 
@@ -148,17 +163,17 @@ def assign_batches(table: pa.Table, batch_size: int, seed: int, *, anywhere: boo
         batch_size: Most images in a batch; fewer where `PIXELS_PER_BATCH` says so.
         anywhere: Whether a batch may join images from all over the set.
     """
-    mode = table.column("mode")
-    readable = np.flatnonzero(pc.not_equal(mode, pa.scalar("")))
-    width, height = (table.column(name).to_numpy().astype(np.int64) for name in ("width", "height"))
-    colour = pc.starts_with(mode, "RGB").to_numpy()
-    window = np.zeros(len(mode), np.int64) if anywhere else _windows(table.column("shard"))
-    size = _size_class(table, colour, batch_size)
+    modes, mode = codes_of(table.column("mode"))
+    readable = np.flatnonzero(np.array([each != "" for each in modes], bool)[mode])
+    colour = np.array([each.startswith("RGB") for each in modes], bool)[mode]
+    width, height = (table.column(name).to_numpy() for name in ("width", "height"))
+    window = np.zeros(len(mode), np.int32) if anywhere else _windows(table.column("shard"))
+    size = _size_class(width, height, colour, batch_size)
     batch = np.full(len(mode), SKIPPED, np.int32)
     shuffle = np.random.default_rng(derive_seed(seed, "plan"))
     number = 0
     for group in _groups(readable, window, colour, size):
-        padded = int(width[group].max() * height[group].max())
+        padded = int(width[group].max()) * int(height[group].max())
         limit = max(1, min(batch_size, PIXELS_PER_BATCH // padded))
         # Batches of nearly equal size: a rest of a few images would be crafted under other conditions than the others.
         for part in np.array_split(shuffle.permutation(group), -(-len(group) // limit)):
@@ -184,40 +199,41 @@ def _sizes_to_craft(table: pa.Table) -> pa.Table:
     return table
 
 
-def _windows(shard: "pa.ChunkedArray[Any]") -> Rows:
+def _windows(shard: "pa.ChunkedArray[Any]") -> npt.NDArray[np.int32]:
     """Number windows of at most `NEIGHBOURS` consecutive rows of one shard, of nearly equal length."""
-    names = shard.combine_chunks()
-    changes = pc.not_equal(names.slice(1), names.slice(0, len(names) - 1))
-    starts = np.r_[0, np.flatnonzero(changes) + 1]
-    window = np.empty(len(names), np.int64)
+    _, codes = codes_of(shard)
+    window = np.empty(len(codes), np.int32)
     number = 0
-    for rows in np.split(np.arange(len(names)), starts[1:]):
+    for rows in np.split(window, np.flatnonzero(codes[1:] != codes[:-1]) + 1):
         for part in np.array_split(rows, -(-len(rows) // NEIGHBOURS)):
-            window[part] = number
+            part[...] = number  # a view of the whole
             number += 1
     return window
 
 
-def _size_class(table: pa.Table, colour: npt.NDArray[np.bool_], batch_size: int) -> Rows:
+def _size_class(
+    width: npt.NDArray[np.int32], height: npt.NDArray[np.int32], colour: npt.NDArray[np.bool_], batch_size: int
+) -> npt.NDArray[np.int32]:
     """Number the sizes: one that fills batches by itself stands alone, all others go by the octaves of their sides.
 
     Pictures of a batch are padded to a common size for crafting; similar sides keep that cheap.
     """
-    width, height = (table.column(name).to_numpy().astype(np.int64) for name in ("width", "height"))
-    _, exact, count = np.unique(np.stack([width, height, colour]), axis=1, return_inverse=True, return_counts=True)
-    octaves = np.log2(np.maximum([width, height], 1)).astype(np.int64)
+    packed = (width.astype(np.int64) << 32 | height.astype(np.int64) << 1) | colour
+    encoded: Any = pa.array(packed).dictionary_encode()
+    sizes, size = encoded.dictionary.to_numpy(), encoded.indices.to_numpy()
+    octaves = np.log2(np.maximum([sizes >> 32, (sizes & 0xFFFFFFFF) >> 1], 1)).astype(np.int64)
     octave = octaves[0] * 64 + octaves[1]
-    exact = exact.reshape(-1)
-    alone = exact + octave.max(initial=0) + 1
-    return np.asarray(np.where(count[exact] >= batch_size, alone, octave), np.int64)
+    alone = np.argsort(np.argsort(sizes)) + octave.max(initial=0) + 1
+    count = np.bincount(size, minlength=len(sizes))
+    return np.asarray(np.where(count >= batch_size, alone, octave).astype(np.int32)[size])
 
 
 def _groups(rows: Rows, *keys: npt.NDArray[Any]) -> Sequence[Rows]:
     """Split rows by equal keys, the first key being the major one; rows stay in order within a group."""
-    chosen = np.stack([key[rows].astype(np.int64) for key in keys])
     if not len(rows):
         return []
-    order = np.lexsort(chosen[::-1])
-    ordered = chosen[:, order]
-    borders = np.flatnonzero((ordered[:, 1:] != ordered[:, :-1]).any(axis=0)) + 1
-    return np.split(rows[order], borders)
+    ordered = rows[np.lexsort([key[rows] for key in reversed(keys)])]
+    border = np.zeros(len(rows) - 1, bool)
+    for key in keys:
+        border |= np.diff(key[ordered]) != 0
+    return np.split(ordered, np.flatnonzero(border) + 1)

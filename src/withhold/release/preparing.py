@@ -112,7 +112,7 @@ def plan_release(opened: Opened, fingerprint: str | None, reporter: Reporter) ->
     found = scan(dataset, reporter, pictures if opened.faces is None else accept_classes)
     check_readable(found.unreadable, skip=settings.skip_unreadable)
     plan = make_plan(dataset, found, settings, fingerprint, opened.environment, faces=_faces(opened, found, reporter))
-    listed, kept = (table.column("label").to_numpy() for table in (plan.table, plan.kept()))
+    listed, kept = (table.column("label").to_numpy() for table in (plan.table, plan.kept("label")))
     check_none_emptied(plan.classes, listed, kept)
     members(plan.classes, plan.labels())
     check_aligned(plan, settings)
@@ -178,7 +178,7 @@ def check_aligned(plan: Plan, settings: ProtectSettings) -> None:
     """
     if settings.task != "faces" or plan.of_faces:
         return
-    kept = plan.kept()
+    kept = plan.kept("width", "height")
     sizes = np.unique([kept.column(name).to_numpy() for name in ("width", "height")], axis=1).T
     if len(sizes) == 1 and sizes[0][0] == sizes[0][1]:
         return

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from withhold.data.atomic import DISK_FULL, sync_folder
+from withhold.data.entries import TEXT, whole
 from withhold.errors import InvalidInput, RunStopped
 from withhold.progress import Reporter
 from withhold.release.document import ReleaseDocument, read_document
@@ -76,7 +77,7 @@ def craft_again(plan: Plan, sidecar: Sidecar, verification: Verification) -> Non
     if verification.passed:
         return
     _forget_offending(plan, sidecar, verification)
-    planned = pc.is_in(_names(verification), value_set=plan.table.column("name").combine_chunks()).to_pylist()
+    planned = pc.is_in(_names(verification), value_set=whole(plan.table.column("name"))).to_pylist()
     foreign = [offender for offender, known in zip(verification.offenders, planned, strict=True) if not known]
     first = (foreign or verification.offenders)[0]
     remedy = "run the same command again to craft these images anew."
@@ -90,7 +91,7 @@ def craft_again(plan: Plan, sidecar: Sidecar, verification: Verification) -> Non
 
 
 def _names(verification: Verification) -> "pa.Array[Any]":
-    return pa.array([offender.name for offender in verification.offenders], pa.string())
+    return pa.array([offender.name for offender in verification.offenders], TEXT)
 
 
 def _forget_offending(plan: Plan, sidecar: Sidecar, verification: Verification) -> None:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from withhold.data.dataset import Dataset, Entry
+from withhold.data.entries import TEXT, whole
 from withhold.data.pixels import Picture, levels
 from withhold.errors import InvalidInput
 from withhold.progress import SILENT
@@ -55,8 +56,8 @@ def recraft(
 
 
 def _shown(plan: Plan, entries: Sequence[Entry]) -> list[Shown]:
-    names = pa.array([entry.name for entry in entries], pa.string())
-    return plan.shown(pc.index_in(names, plan.table.column("name").combine_chunks()).to_numpy())
+    names = pa.array([entry.name for entry in entries], TEXT)
+    return plan.shown(pc.index_in(names, whole(plan.table.column("name"))).to_numpy())
 
 
 def _crafted(

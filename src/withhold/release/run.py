@@ -54,7 +54,7 @@ class Materials:
     @property
     def entries(self) -> Entries:
         """The images that will be released."""
-        return Entries(self.plan.kept())
+        return self.plan.released()
 
 
 MakeCrafter = Callable[[Materials], Crafter]
@@ -200,9 +200,8 @@ class _Job:
         writer = self.dataset.writer(self.sidecar.building, self.sidecar.spool, self.settings.lossless)
         finished = self.sidecar.finished()
         pending = [batch for batch in range(self.plan.batches) if batch not in finished]
-        entries = Entries(self.plan.kept())
         effort = self._craft(pending, writer, make_crafter) if pending else _Effort()
-        writer.assemble(entries)
+        writer.assemble(self.plan.released())
         write_manifest(self.plan, self.sidecar)
         clear_partial(self.sidecar)
         return effort
@@ -223,8 +222,7 @@ class _Job:
             self.plan.environment,
             self.sidecar.root if built_here or self.plan.layout != "folder" else None,
         )
-        rows = self.plan.rows_of_batches()
-        images = sum(len(rows[batch]) for batch in pending)
+        images = int(self.plan.images_of_batches()[pending].sum())
         began = time.monotonic()
         self.reporter.start("Crafting", images, "images")
         crafting = self.engine.work_off(
@@ -237,7 +235,7 @@ class _Job:
         """State the public facts of the release."""
         plan = self.plan
         return ReleaseDocument(
-            self.settings.eps, len(plan.kept()), len(plan.classes), plan.layout, unchanged=tuple(plan.faceless())
+            self.settings.eps, plan.images, len(plan.classes), plan.layout, unchanged=tuple(plan.faceless())
         )
 
     def verify(self, place: Place) -> Verification:

@@ -3,14 +3,14 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from withhold.data.dataset import Dataset
-from withhold.data.entries import Entries, Stored, list_entries, read_groups, refuse_failure
+from withhold.data.entries import REPEATED, Entries, Stored, list_entries, read_groups, refuse_failure
 from withhold.data.parallel import map_ahead
 from withhold.data.pixels import UnreadableImage
 from withhold.errors import InvalidInput
@@ -19,7 +19,7 @@ from withhold.progress import Reporter
 _LOOK_TYPES: Mapping[str, pa.DataType] = {
     "width": pa.int32(),
     "height": pa.int32(),
-    "mode": pa.string(),
+    "mode": REPEATED,
     "sha256": pa.binary(32),
 }
 LOOK = pa.schema(_LOOK_TYPES)
@@ -73,7 +73,7 @@ def scan(dataset: Dataset, reporter: Reporter, check: Callable[[Sequence[str], L
     listing = list_entries(dataset)
     (check or check_classes)(dataset.classes, listing.column("label").to_numpy())
     names = listing.column("name")
-    parts: list[pa.RecordBatch] = []
+    looked = _Looked(len(listing))
     unreadable: list[Problem] = []
     seen = 0
     reporter.start("Reading the source", len(listing), "images")
@@ -83,17 +83,40 @@ def scan(dataset: Dataset, reporter: Reporter, check: Callable[[Sequence[str], L
         return [_look(dataset, stored) for stored in group]
 
     for looks in map_ahead(look_at, read_groups(dataset, Entries(listing))):
-        columns = list(zip(*looks, strict=True))
-        arrays = [pa.array(column, field.type) for column, field in zip(columns[:-1], LOOK, strict=True)]
-        parts.append(pa.record_batch(arrays, schema=LOOK))
+        looked.note(seen, looks)
         unreadable += [Problem(names[seen + i].as_py(), look.problem) for i, look in enumerate(looks) if look.problem]
         seen += len(looks)
         reporter.advance(len(looks))
     reporter.finish()
-    looked = pa.Table.from_batches(parts, schema=LOOK).combine_chunks()
-    for name in LOOK.names:
-        listing = listing.append_column(name, looked.column(name))
+    for name, column in zip(LOOK.names, looked.columns(), strict=True):
+        listing = listing.append_column(name, column)
     return Scan(listing, tuple(unreadable))
+
+
+class _Looked:
+    """What was seen of every image, in memory of the final size from the beginning."""
+
+    def __init__(self, images: int) -> None:
+        self._sizes = np.empty((2, images), np.int32)
+        self._modes: dict[str, int] = {}
+        self._mode = np.empty(images, np.int32)
+        self._digests = np.empty((images, hashlib.sha256().digest_size), np.uint8)
+
+    def note(self, start: int, looks: Sequence[_Look]) -> None:
+        """Keep what was seen of consecutive images."""
+        rows = slice(start, start + len(looks))
+        self._sizes[:, rows] = [[look.width for look in looks], [look.height for look in looks]]
+        self._mode[rows] = [self._modes.setdefault(look.mode, len(self._modes)) for look in looks]
+        self._digests[rows] = np.frombuffer(b"".join(look.sha256 for look in looks), np.uint8).reshape(len(looks), -1)
+
+    def columns(self) -> "list[pa.Array[Any]]":
+        """Give the columns of `LOOK`, over the same memory."""
+        modes = pa.DictionaryArray.from_arrays(self._mode, pa.array(list(self._modes), REPEATED.value_type))
+        kind = LOOK.field("sha256").type
+        digests = pa.FixedSizeBinaryArray.from_buffers(
+            kind, len(self._digests), [None, pa.py_buffer(self._digests.data)]
+        )
+        return [*map(pa.array, self._sizes), modes, digests]
 
 
 def _look(dataset: Dataset, stored: Stored) -> _Look:

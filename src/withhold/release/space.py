@@ -4,12 +4,11 @@ import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from withhold.data.dataset import Dataset, Writer
-from withhold.data.entries import Entries, Rows
+from withhold.data.entries import codes_of
 from withhold.data.pixels import levels
 from withhold.errors import RunStopped
 from withhold.release.plan import Plan
@@ -22,9 +21,9 @@ SAMPLED = 16
 
 def density(plan: Plan, dataset: Dataset, writer: Writer, settings: ProtectSettings) -> float:
     """Measure the encoded bytes per pixel of images from all over the set, with noise in place of perturbations."""
-    kept = plan.kept()
-    rows = np.unique(np.linspace(0, len(kept) - 1, SAMPLED).astype(np.int64))
-    entries = list(Entries(kept).take(rows))
+    released = plan.released()
+    rows = np.unique(np.linspace(0, len(released) - 1, SAMPLED).astype(np.int64))
+    entries = list(released.take(rows))
     noise = np.random.default_rng(derive_seed(settings.seed, "space"))
     eps, bound = float(settings.eps), levels(settings.eps)
     size = pixels = 0
@@ -43,15 +42,17 @@ def disk_bytes(plan: Plan, per_pixel: float, pending: Sequence[int], *, built_he
         built_here: Whether the release is built on this disk; one in an object store leaves here only that copy and the
             shard that is being rebuilt.
     """
-    area = plan.table.column("width").to_numpy().astype(np.int64) * plan.table.column("height").to_numpy()
-    batches: list[Rows] = plan.rows_of_batches()
-    pixels = sum(int(area[batches[batch]].sum()) for batch in pending)
+    kept = plan.kept("width", "height", "batch", "shard")
+    width, height, batch = (kept.column(name).to_numpy() for name in ("width", "height", "batch"))
+    area = width.astype(np.float64) * height  # whole numbers, exact up to 2^53
+    pixels_of = np.bincount(batch, area)
+    pixels = int(pixels_of[np.asarray(pending, np.int64)].sum())
     if plan.layout == "folder":
         return math.ceil(per_pixel * pixels) if built_here else 0
     if built_here:
-        pixels += int(sum(area[rows].sum() for rows in batches))
+        pixels += int(pixels_of.sum())
     else:
-        shard: Any = plan.table.column("shard").combine_chunks().dictionary_encode().indices.to_numpy()
+        _, shard = codes_of(kept.column("shard"))
         pixels += int(np.bincount(shard, area).max())
     return math.ceil(per_pixel * pixels)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,31 +12,38 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from withhold.data.atomic import write_atomic
+from withhold.data.atomic import atomic_file, write_atomic
 from withhold.data.dataset import Dataset
-from withhold.data.entries import ENTRY, Entries, Stored, list_entries, read_groups, refuse_failure
+from withhold.data.entries import ENTRY, TEXT, Entries, Rows, Stored, list_entries, read_groups, refuse_failure, whole
 from withhold.data.parallel import map_ahead
 from withhold.errors import InvalidInput
 from withhold.progress import Reporter
 from withhold.release.environment import Environment
-from withhold.release.face_column import FACES
+from withhold.release.face_column import COLUMN, FACES
 from withhold.release.plan import Plan
-from withhold.release.scan import enumerate_some
+from withhold.release.scan import LOOK, enumerate_some
 from withhold.version import __version__
 
 NAMED = 5
 
+ROWS = 1 << 18
+"""Images of a row group, which exist a second time while they are stored, read or compared."""
 
-def table_bytes(table: pa.Table) -> bytes:
-    """Write a table as Parquet into memory; equal tables give equal bytes."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue().to_pybytes()
+_TYPES: Mapping[str, pa.DataType] = {
+    **{field.name: field.type for field in (*ENTRY, *LOOK)},
+    "released_name": TEXT,
+    "batch": pa.int32(),
+    FACES: COLUMN,
+}
+"""Of the columns of a plan in memory."""
 
 
 def save_plan(plan: Plan, table: Path, document: Path) -> None:
     """Store a plan; the document is written last, and its presence makes the plan valid."""
-    stored = table_bytes(plan.table)
+    schema = pa.schema([(name, _plain(_TYPES[name])) for name in plan.table.column_names])
+    with atomic_file(table) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for start in range(0, len(plan.table), ROWS):
+            writer.write_table(plan.table.slice(start, ROWS).cast(schema))
     content = {
         "version": plan.version,
         "settings": plan.settings,
@@ -44,9 +51,8 @@ def save_plan(plan: Plan, table: Path, document: Path) -> None:
         "environment": asdict(plan.environment),
         "layout": plan.layout,
         "classes": list(plan.classes),
-        "table_sha256": hashlib.sha256(stored).hexdigest(),
+        "table_sha256": _digest(table),
     }
-    write_atomic(table, stored)
     write_atomic(document, json.dumps(content, indent=1, ensure_ascii=False).encode())
 
 
@@ -58,16 +64,33 @@ def load_plan(table: Path, document: Path) -> Plan:
     """
     try:
         content = json.loads(document.read_bytes())
-        stored = table.read_bytes()
-        intact = hashlib.sha256(stored).hexdigest() == content.pop("table_sha256")
-        if intact:
+        if _digest(table) == content.pop("table_sha256"):
             environment = Environment(**content.pop("environment"))
-            table_read = pq.read_table(pa.BufferReader(stored))
-            return Plan(table_read, tuple(content.pop("classes")), environment=environment, **content)
+            return Plan(_read(table), tuple(content.pop("classes")), environment=environment, **content)
     except (OSError, ValueError, KeyError, TypeError):
         pass
     msg = f"the plan in {document.parent} is damaged; delete that folder to start over."
     raise InvalidInput(msg)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """Undo a dictionary: each row group of a file would hold the whole of it."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(path: Path) -> pa.Table:
+    """Read the columns one after the other, so that only one is there in pieces and as a whole at the same time."""
+    repeated = [name for name, kind in _TYPES.items() if pa.types.is_dictionary(kind)]
+    with pq.ParquetFile(path, read_dictionary=repeated) as file:
+        names = [name for name in file.schema_arrow.names if name in _TYPES]  # once there was one more
+        largest_first = sorted(names, key=lambda name: pa.types.is_integer(_TYPES[name]) or name in repeated)
+        columns = {name: whole(file.read(columns=[name]).column(0).cast(_TYPES[name])) for name in largest_first}
+    return pa.table({name: columns[name] for name in names})
 
 
 def check_resumable(plan: Plan, settings: dict[str, Any], surrogate: str | None, sidecar: Path) -> None:
@@ -151,23 +174,33 @@ def check_faces(plan: Plan, faces: "pa.Array[Any]", sidecar: Path) -> None:
 
 
 def _listing_changes(planned: pa.Table, listing: pa.Table) -> list[str]:
-    before, now = (table.select(ENTRY.names).combine_chunks() for table in (planned, listing))
-    if before.equals(now):
+    before, now = planned.select(ENTRY.names), listing
+    if len(before) == len(now) and not len(_differing_rows(before, now)):
         return []
     changes: list[str] = []
     for verb, table, other in (("added", now, before), ("removed", before, now)):
-        unknown = pc.invert(pc.is_in(table.column("name"), value_set=other.column("name").combine_chunks()))
+        unknown = pc.invert(pc.is_in(table.column("name"), value_set=whole(other.column("name"))))
         names = [str(name) for name in table.column("name").filter(unknown).to_pylist()]
         if names:
             changes.append(f"{enumerate_some(names, NAMED)} {verb}")
     if changes:
         return changes
-    moved = [b["name"] for b, n in zip(before.to_pylist(), now.to_pylist(), strict=True) if b != n]
+    moved = [str(name) for name in before.column("name").take(_differing_rows(before, now)).to_pylist()]
     return [f"{enumerate_some(moved, NAMED)} relabelled or moved"]
 
 
+def _differing_rows(one: pa.Table, other: pa.Table) -> Rows:
+    """Find the rows in which two tables of the same columns and length differ."""
+    found = []
+    for start in range(0, len(one), ROWS):
+        pairs = zip(one.slice(start, ROWS).columns, other.slice(start, ROWS).columns, strict=True)
+        unequal = [pc.not_equal(*pair).to_numpy(zero_copy_only=False) for pair in pairs]
+        found.append(start + np.flatnonzero(np.any(unequal, axis=0)))
+    return np.concatenate(found)
+
+
 def _content_changes(planned: pa.Table, dataset: Dataset, reporter: Reporter) -> list[str]:
-    expected = planned.column("sha256").combine_chunks()
+    expected = whole(planned.column("sha256"))
     changed: list[int] = []
     seen = 0
     reporter.start("Checking that the source is unchanged", len(expected), "images")

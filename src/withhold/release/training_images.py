@@ -141,7 +141,7 @@ class StreamedData:
         self._entries = entries
         self._side = input_size
         self._views = views
-        self._labels = torch.tensor([entry.label for entry in entries], dtype=torch.int64)
+        self._labels = torch.from_numpy(entries.labels.astype(np.int64))
         self.classes = len(dataset.classes)
 
     def __len__(self) -> int:

@@ -7,10 +7,9 @@ from itertools import islice
 from typing import Literal
 
 import numpy as np
-import pyarrow.compute as pc
 
 from withhold.data.dataset import Dataset, Entry
-from withhold.data.entries import Entries, Stored, in_groups, is_readable, read_each, read_groups, size_of
+from withhold.data.entries import Entries, Stored, codes_of, in_groups, is_readable, read_each, read_groups, size_of
 from withhold.data.listing import walk_hidden
 from withhold.data.open import open_dataset
 from withhold.data.pairing import Pairing, pair
@@ -295,9 +294,8 @@ def _order_offenders(paired: Pairing) -> list[Offender]:
     """Images that share a shard must be in the order of the source."""
     if not paired.pairs.shape[1]:
         return []
-    after = paired.after.take(paired.pairs[1])
-    shard, row = after.column("shard").combine_chunks(), after.column("row").to_numpy()
-    same = pc.equal(shard.slice(1), shard.slice(0, len(shard) - 1)).to_numpy(zero_copy_only=False)
-    behind = np.flatnonzero(same & (row[1:] < row[:-1])) + 1
+    (_, shards), rows = codes_of(paired.after.column("shard")), paired.after.column("row").to_numpy()
+    shard, row = shards[paired.pairs[1]], rows[paired.pairs[1]]
+    behind = np.flatnonzero((shard[1:] == shard[:-1]) & (row[1:] < row[:-1])) + 1
     names = paired.before.column("name").take(paired.pairs[0][behind]).to_pylist()
     return [Offender(str(name), "is not at its place in the release's order") for name in names]
