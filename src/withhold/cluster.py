@@ -70,6 +70,27 @@ def joined(address: str | None, cpus: int, say: Callable[[str], None] = lambda _
         ray.shutdown()
 
 
+def check_room(resources: Mapping[str, float], gpus: float) -> int:
+    """Count the workers that fit on a cluster, each with a processor.
+
+    Args:
+        resources: As Ray states them.
+        gpus: Of each worker; may be a fraction.
+
+    Raises:
+        InvalidInput: Not a single one.
+    """
+    cpus, there = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    if gpus and there < gpus:
+        msg = f"a worker needs {gpus:g} GPUs, and the cluster has {there:g}; add machines, or ask for fewer GPUs each"
+        raise InvalidInput(msg)
+    room = int(min(cpus, there / gpus)) if gpus else int(cpus)
+    if room < 1:
+        msg = f"a worker needs a processor, and the cluster has {cpus:g}; add machines to it"
+        raise InvalidInput(msg)
+    return room
+
+
 def check_reachable(address: str) -> None:
     """Try an address, for which Ray itself would wait for minutes; `auto` is left to Ray.
 

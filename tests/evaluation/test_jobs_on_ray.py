@@ -33,6 +33,8 @@ def test_a_killed_cell_is_run_again_and_a_failing_one_does_not_cost_the_others(
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     finished: set[object] = set()
     harness = Killed(2, tmp_path, CPU)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="a worker needs 1 GPUs, and the cluster has 0"):
+        list(Workers((CPU,), 2, Cluster(None, 1.0)).run(CELLS, harness))
     with pytest.raises(RunStopped, match=r"1 of 4 trainings failed; .*seed 2: InvalidInput: this cell fails"):  # noqa: PT012
         for result in Workers((CPU,), 2, Cluster(None, 0.0)).run(CELLS, harness):
             finished.add(result)

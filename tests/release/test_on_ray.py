@@ -9,10 +9,10 @@ import torch
 from tests.release.fakes import Listener, make_uniform, settings, tree
 from tests.release.ray_crafters import Deadly, FailingTwice, FullDisk, KilledOnce, Stuck, Troubled
 
-from withhold.cluster import check_reachable, joined
+from withhold.cluster import check_reachable, check_room, joined
 from withhold.errors import InvalidInput, RunStopped
 from withhold.release.engines.choose import device_of
-from withhold.release.engines.on_ray import OnRay, check_machines, check_room, facts
+from withhold.release.engines.on_ray import OnRay, check_machines, facts
 from withhold.release.engines.options import EngineOptions
 from withhold.release.run import protect, run
 from withhold.release.settings import ProtectSettings
@@ -137,13 +137,13 @@ def test_workers_that_do_not_see_the_results_are_refused(source: Path, tmp_path:
 
 
 def test_room_on_a_cluster_is_counted_in_whole_workers() -> None:
-    assert check_room({"CPU": 8.0}, EngineOptions("ray")) == 8
-    assert check_room({"CPU": 8.0, "GPU": 2.0}, EngineOptions("ray", gpus_per_worker=0.5)) == 4
-    assert check_room({"CPU": 3.0, "GPU": 2.0}, EngineOptions("ray", gpus_per_worker=0.5)) == 3
+    assert check_room({"CPU": 8.0}, 0) == 8
+    assert check_room({"CPU": 8.0, "GPU": 2.0}, 0.5) == 4
+    assert check_room({"CPU": 3.0, "GPU": 2.0}, 0.5) == 3
     with pytest.raises(InvalidInput, match="a worker needs 1 GPUs, and the cluster has 0"):
-        check_room({"CPU": 8.0}, EngineOptions("ray", gpus_per_worker=1))
+        check_room({"CPU": 8.0}, 1)
     with pytest.raises(InvalidInput, match="needs a processor"):
-        check_room({"CPU": 0.5}, EngineOptions("ray"))
+        check_room({"CPU": 0.5}, 0)
 
 
 @pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:1", "http://127.0.0.1:6379", "127.0.0.1:99999999"])

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 import torch.multiprocessing
 
-from withhold.cluster import check_reachable, joined, library
+from withhold.cluster import check_reachable, check_room, joined, library
 from withhold.errors import InvalidInput, RunStopped
 from withhold.evaluation.settings import SharedSettings
 from withhold.networks.choose import resolve_devices
@@ -64,10 +64,11 @@ class Cluster:
         """Yield each cell with its result, or with what it raised.
 
         Raises:
-            InvalidInput: There is no such cluster.
+            InvalidInput: There is no such cluster, or it has no room for a single job.
             RunStopped: A cell ended several workers, or none starts.
         """
         with joined(self.address, max(jobs, os.cpu_count() or 1)) as ray:
+            check_room(ray.cluster_resources(), self.gpus)
             kept = ray.put(replace(harness, device=torch.device("cpu")))
             make = ray.remote(Trainer).options(num_cpus=1, num_gpus=self.gpus)
 

@@ -11,14 +11,14 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from withhold.cluster import joined
+from withhold.cluster import check_room, joined
 from withhold.data.atomic import write_as
 from withhold.data.parallel import THREADS
 from withhold.data.place import Place
@@ -152,30 +152,13 @@ def on_ray(options: EngineOptions, places: Sequence[Place], reporter: Reporter) 
     """
     cpus = max(options.workers or 0, os.cpu_count() or 1)
     with joined(options.address, cpus, reporter.say) as ray:
-        room = check_room(ray.cluster_resources(), options)
+        room = check_room(ray.cluster_resources(), options.gpus_per_worker)
         if options.address is not None:
             check_machines(ray, places)
         workers = options.workers or room
         if workers > room:
             reporter.say(f"There is room for {room} of {workers} workers now; the others start when there is more.")
         yield OnRay(ray, workers, options.gpus_per_worker)
-
-
-def check_room(resources: Mapping[str, float], options: EngineOptions) -> int:
-    """Count the workers that fit on a cluster.
-
-    Raises:
-        InvalidInput: Not a single one.
-    """
-    cpus, gpus, each = resources.get("CPU", 0.0), resources.get("GPU", 0.0), options.gpus_per_worker
-    if each and gpus < each:
-        msg = f"a worker needs {each:g} GPUs, and the cluster has {gpus:g}; add machines, or lower --gpus-per-worker"
-        raise InvalidInput(msg)
-    room = int(min(cpus, gpus / each)) if each else int(cpus)
-    if room < 1:
-        msg = f"a worker needs a processor, and the cluster has {cpus:g}; add machines to it"
-        raise InvalidInput(msg)
-    return room
 
 
 def check_machines(ray: Any, places: Sequence[Place]) -> None:  # noqa: ANN401 - a module
