@@ -15,10 +15,11 @@ from withhold.craft.alignment import (
     with_margin,
 )
 from withhold.craft.folding import FoldedConvolution, fold_batch_norm
+from withhold.networks.classifier import Margin
 from withhold.networks.densenet import DenseNet
 from withhold.networks.googlenet import GoogLeNet
 from withhold.networks.iresnet import IResNet, recogniser
-from withhold.networks.margins import HEADS, Margin
+from withhold.networks.margins import HEADS
 from withhold.networks.mobilenet import MobileNetV2
 from withhold.networks.table import build
 from withhold.networks.vgg import VGG

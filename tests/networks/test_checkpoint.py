@@ -10,7 +10,8 @@ import torch
 
 from withhold.errors import InvalidInput
 from withhold.networks.checkpoint import Metadata, encode, load, save
-from withhold.networks.table import Classifier, build
+from withhold.networks.classifier import Classifier
+from withhold.networks.table import build
 from withhold.networks.training import accuracy
 
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -10,7 +10,8 @@ from torch import nn
 from torch.func import functional_call, jvp
 
 from withhold.errors import InvalidInput
-from withhold.networks.table import Classifier, build
+from withhold.networks.classifier import Classifier
+from withhold.networks.table import build
 
 
 @pytest.fixture(params=["resnet", "vit"])

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from withhold.errors import InvalidInput
 from withhold.networks.checkpoint import save
+from withhold.networks.classifier import Classifier
 from withhold.networks.extractor import Embedder, of_module, of_network, of_onnx, open_extractor, recogniser_from
 from withhold.networks.head import classification_layer, features
 from withhold.networks.margins import MarginHead
-from withhold.networks.table import Classifier, build
+from withhold.networks.table import build
 
 CPU = torch.device("cpu")
 

@@ -3,9 +3,10 @@ import torch
 from torch import Tensor, nn
 
 from withhold.errors import InvalidInput
+from withhold.networks.classifier import Classifier, wrap
 from withhold.networks.head import classification_layer, features, train_head_only
 from withhold.networks.recipe import Recipe
-from withhold.networks.table import ARCHITECTURES, Classifier, build, wrap
+from withhold.networks.table import ARCHITECTURES, build
 from withhold.networks.tensor_data import TensorData
 from withhold.networks.training import train
 

@@ -11,10 +11,11 @@ from pytorch_metric_learning import losses
 from torch import Tensor, nn
 
 from withhold.errors import InvalidInput
+from withhold.networks.classifier import Classifier, no_margin, wrap
 from withhold.networks.head import classification_layer, features, train_head_only
-from withhold.networks.margins import HEADS, LOSSES, SCALE, MarginHead, add_head, cosines, margin_of, no_margin
+from withhold.networks.margins import HEADS, LOSSES, SCALE, MarginHead, add_head, cosines, margin_of
 from withhold.networks.recipe import Recipe
-from withhold.networks.table import Classifier, build, wrap
+from withhold.networks.table import build
 from withhold.networks.tensor_data import TensorData
 from withhold.networks.training import as_unit, train
 

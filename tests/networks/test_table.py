@@ -5,7 +5,8 @@ import torch
 from torch import fx, nn
 
 from withhold.errors import InvalidInput
-from withhold.networks.table import ARCHITECTURES, build, wrap
+from withhold.networks.classifier import wrap
+from withhold.networks.table import ARCHITECTURES, build
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from withhold.errors import InvalidInput, RunStopped
+from withhold.networks.classifier import wrap
 from withhold.networks.recipe import Recipe, recipe_for
-from withhold.networks.table import build, wrap
+from withhold.networks.table import build
 from withhold.networks.tensor_data import TensorData
 from withhold.networks.training import EpochResult, Trained, accuracy, as_unit, train
 from withhold.networks.vit import VisionTransformer

@@ -16,7 +16,8 @@ from tests.release.fakes import UniformCrafter, settings
 
 from withhold.data.pixels import Picture
 from withhold.release.crafting import Crafted, Shown
-from withhold.release.run import Materials, run
+from withhold.release.materials import Materials
+from withhold.release.run import run
 
 OPERATIONS = ("replace", "fsync", "mkdir", "rmdir", "unlink")
 

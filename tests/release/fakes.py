@@ -12,7 +12,8 @@ from PIL import Image
 
 from withhold.data.pixels import Picture
 from withhold.release.crafting import Crafted, Shown
-from withhold.release.run import MakeCrafter, Materials, run
+from withhold.release.materials import MakeCrafter, Materials
+from withhold.release.run import run
 from withhold.release.settings import ProtectSettings
 from withhold.release.sidecar import Sidecar
 

@@ -15,7 +15,8 @@ from withhold.networks.table import build
 from withhold.release.building import CleanImages, build_crafter, fingerprint, sizes_of
 from withhold.release.crafter import EVERY_CLASS
 from withhold.release.dry_run import Prepared, dry_run, estimate
-from withhold.release.run import Materials, protect, run
+from withhold.release.materials import Materials
+from withhold.release.run import protect, run
 
 
 class Linear(nn.Module):

@@ -9,7 +9,8 @@ from tests.release.fakes import UniformCrafter, interrupt, make_uniform, never, 
 from withhold.errors import InvalidInput
 from withhold.release import environment as environments
 from withhold.release.environment import Environment, reproducing
-from withhold.release.run import Materials, run
+from withhold.release.materials import Materials
+from withhold.release.run import run
 from withhold.release.sidecar import Sidecar
 from withhold.release.stored_plan import load_plan
 

@@ -15,7 +15,8 @@ from torch.utils._pytree import tree_map_only
 
 from withhold.data.pixels import Picture
 from withhold.errors import InvalidInput
-from withhold.networks.table import Classifier, build
+from withhold.networks.classifier import Classifier
+from withhold.networks.table import build
 from withhold.release import crafter, surrogate
 from withhold.release.crafter import DIRECTION_BYTES, EVERY_CLASS, Labelled, check_directions, prepare_crafter
 from withhold.release.dry_run import dry_run

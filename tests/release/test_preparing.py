@@ -11,7 +11,8 @@ from tests.release.test_dry_run import Linear, fake
 
 from withhold.errors import InvalidInput
 from withhold.networks.checkpoint import encode
-from withhold.networks.table import Classifier, build
+from withhold.networks.classifier import Classifier
+from withhold.networks.table import build
 from withhold.release.building import check_surrogate
 from withhold.release.dry_run import dry_run, estimate
 from withhold.release.preparing import accept

@@ -25,7 +25,8 @@ from tests.release.fakes import (
 from withhold.data.dataset import Entry
 from withhold.data.folder import FolderWriter
 from withhold.errors import InvalidInput, RunStopped
-from withhold.release.run import Materials, run
+from withhold.release.materials import Materials
+from withhold.release.run import run
 from withhold.release.sidecar import Sidecar
 
 

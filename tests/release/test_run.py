@@ -28,7 +28,8 @@ from withhold.data.open import open_dataset
 from withhold.data.pixels import Picture
 from withhold.errors import InvalidInput, RunStopped
 from withhold.release.crafting import Crafted, Shown
-from withhold.release.run import Materials, run
+from withhold.release.materials import Materials
+from withhold.release.run import run
 
 PUBLIC = {"tool", "version", "eps", "images", "classes", "layout"}
 

@@ -24,7 +24,8 @@ from withhold.release.document import read_document
 from withhold.release.dry_run import dry_run
 from withhold.release.face_column import faces_in
 from withhold.release.face_crops import FaceCrops
-from withhold.release.run import Materials, protect, run
+from withhold.release.materials import Materials
+from withhold.release.run import protect, run
 from withhold.release.settings import ProtectSettings
 from withhold.release.show import show
 from withhold.release.verify import verify

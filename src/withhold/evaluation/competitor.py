@@ -8,8 +8,8 @@ from jaxtyping import Int, UInt8
 from torch import Tensor, nn
 
 from withhold.craft import RandomResizedCrop
+from withhold.networks.classifier import Classifier
 from withhold.networks.recipe import Recipe
-from withhold.networks.table import Classifier
 from withhold.networks.tensor_data import TensorData
 from withhold.networks.training import BeforeStep, EpochResult, TrainingData, as_unit, train
 from withhold.seeds import derive_seed

@@ -13,8 +13,9 @@ from withhold.evaluation.countermeasures.table import find
 from withhold.evaluation.jobs import Workers
 from withhold.evaluation.results import Cell
 from withhold.evaluation.training import Harness
+from withhold.networks.classifier import Classifier
 from withhold.networks.recipe import Recipe
-from withhold.networks.table import Classifier, build
+from withhold.networks.table import build
 from withhold.networks.tensor_data import TensorData
 from withhold.networks.training import as_unit, train
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from withhold.errors import InvalidInput
-from withhold.networks.table import Classifier, build, is_path
+from withhold.networks.classifier import Classifier
+from withhold.networks.table import build, is_path
 
 KEY = "withhold"
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from withhold.errors import InvalidInput
 from withhold.networks.checkpoint import load
+from withhold.networks.classifier import Classifier, wrap
 from withhold.networks.external import Body, function_at
 from withhold.networks.head import features
 from withhold.networks.iresnet import Recogniser
 from withhold.networks.margins import add_head
 from withhold.networks.normalise import Normalise
-from withhold.networks.table import HALF, Classifier, wrap
+from withhold.networks.table import HALF
 from withhold.networks.training import as_unit
 
 BATCH = 100

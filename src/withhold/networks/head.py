@@ -1,16 +1,12 @@
 """The classification layer of a network, what it reads, and training it alone."""
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor, nn
 
 from withhold.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from withhold.networks.table import Classifier
+from withhold.networks.classifier import Classifier
 
 
-def classification_layer(network: "Classifier") -> tuple[str, nn.Linear]:
+def classification_layer(network: Classifier) -> tuple[str, nn.Linear]:
     """Find the last linear layer with one output for each class, with its name in the network.
 
     Raises:
@@ -28,7 +24,7 @@ def classification_layer(network: "Classifier") -> tuple[str, nn.Linear]:
     return fitting[-1]
 
 
-def train_head_only(network: "Classifier") -> None:
+def train_head_only(network: Classifier) -> None:
     """Freeze everything but the classification layer: its parameters, and the statistics of its batch norms.
 
     From then on `network.train()` leaves the frozen part in evaluation mode, so what the classification layer sees of
@@ -44,7 +40,7 @@ def train_head_only(network: "Classifier") -> None:
     network.eval()
 
 
-def features(network: "Classifier", images: Tensor) -> Tensor:
+def features(network: Classifier, images: Tensor) -> Tensor:
     """Return what the classification layer reads: the input of a linear probe.
 
     Args:

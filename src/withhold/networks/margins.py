@@ -7,21 +7,16 @@ The margins themselves are those of pytorch-metric-learning, imported when such 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from withhold.errors import InvalidInput
+from withhold.networks.classifier import Classifier, Margin, no_margin
 from withhold.networks.head import classification_layer
 from withhold.seeds import derive_seed
-
-if TYPE_CHECKING:
-    from withhold.networks.table import Classifier
-
-Margin = Callable[[Tensor, Tensor], Tensor]
-"""What training does to logits (b, k) before the cross-entropy, given labels (b,) or shares of classes (b, k)."""
 
 LOSSES: Mapping[str, tuple[str, float]] = {"cosface": ("CosFaceLoss", 0.35), "arcface": ("ArcFaceLoss", 28.6)}
 """Margin heads: name -> class in pytorch-metric-learning and its margin, in its unit; both are the papers' values."""
@@ -34,11 +29,6 @@ SCALE = 32.0
 
 INNERMOST = 1e-6
 """Cosines are kept this far from -1 and 1, where the angle of ArcFace has no finite derivative."""
-
-
-def no_margin(logits: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG001
-    """Return the logits: training by plain cross-entropy."""
-    return logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +112,7 @@ def margin_of(head: str, scale: float = SCALE) -> Margin:
     return CosineMargin(scale, loss.modify_cosine_of_target_classes)
 
 
-def add_head(network: "Classifier", head: str, *, classes: int | None = None, seed: int = 0) -> None:
+def add_head(network: Classifier, head: str, *, classes: int | None = None, seed: int = 0) -> None:
     """Replace the classification layer by a new one with random weights, and set `network.margin` to fit.
 
     Args:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from withhold.errors import InvalidInput, RunStopped
-from withhold.networks.margins import Margin, no_margin
+from withhold.networks.classifier import Margin, no_margin
 from withhold.networks.recipe import Recipe
 from withhold.seeds import derive_seed
 

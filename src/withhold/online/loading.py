@@ -1,6 +1,7 @@
 """From the files of a protector to one that computes."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
@@ -15,7 +16,6 @@ from withhold.networks.choose import resolve_device
 from withhold.online.folder import DIRECTIONS, GENERATOR, SURROGATE, Document, Stored, open_to_others, read_folder
 from withhold.online.generator import Generator
 from withhold.online.lanes import LaneCrafter
-from withhold.online.protector import Protector
 from withhold.progress import Reporter
 from withhold.release.crafter import GradientCrafter, Reference, margin_of
 from withhold.release.environment import Environment
@@ -23,8 +23,22 @@ from withhold.release.surrogate import named_network
 from withhold.version import __version__
 
 
-def load(folder: Path, *, device: str | None, allow_differences: bool, reporter: Reporter) -> Protector:
-    """Load a protector; see `Protector.load`."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """What a protector computes with.
+
+    Attributes:
+        differences: How this machine is unlike the one that the protector was prepared on, where that may change bits.
+    """
+
+    document: Document
+    key: bytes
+    crafter: LaneCrafter
+    differences: tuple[str, ...]
+
+
+def load(folder: Path, *, device: str | None, allow_differences: bool, reporter: Reporter) -> Loaded:
+    """Load a protector's parts; see `Protector.load`."""
     stored = read_folder(folder)
     document = stored.document
     differences = check_environment(stored, Environment.here(device or document.device), allow=allow_differences)
@@ -32,7 +46,8 @@ def load(folder: Path, *, device: str | None, allow_differences: bool, reporter:
         reporter.say(f"Images come out otherwise than on the machine that prepared the protector: {difference}.")
     if open_to_others(folder):
         reporter.say(f"Warning: other users of this machine may read the key in {folder}; run chmod 600 on it.")
-    return Protector(document, stored.key, lane_crafter(stored, resolve_device(device or document.device)), differences)
+    crafter = lane_crafter(stored, resolve_device(device or document.device))
+    return Loaded(document, stored.key, crafter, tuple(differences))
 
 
 def check_environment(stored: Stored, here: Environment, *, allow: bool) -> list[str]:

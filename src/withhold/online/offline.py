@@ -14,7 +14,8 @@ from withhold.online.settings import DEFAULT_SPEED, FREE, SpeedName, check_free
 from withhold.progress import SILENT, Reporter
 from withhold.release.crafting import Crafted, Shown
 from withhold.release.dry_run import Estimate, Prepared, estimate
-from withhold.release.run import DEFAULTS, Materials, ProtectReport, run
+from withhold.release.materials import Materials
+from withhold.release.run import DEFAULTS, ProtectReport, run
 from withhold.release.scan import enumerate_some
 from withhold.release.settings import ProtectSettings
 

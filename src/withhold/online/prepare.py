@@ -34,9 +34,9 @@ from withhold.progress import SILENT, Reporter
 from withhold.release.building import build_crafter, check_surrogate, fingerprint, originals_of
 from withhold.release.crafter import GradientCrafter, views_of
 from withhold.release.environment import reproducing
+from withhold.release.materials import Materials
 from withhold.release.preparing import open_to_release, settle_plan
 from withhold.release.publish import publish, stopping_cleanly
-from withhold.release.run import Materials
 from withhold.release.sidecar import Sidecar
 from withhold.release.surrogate import named_network
 from withhold.release.training_images import HELD_BYTES

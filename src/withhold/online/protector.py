@@ -18,6 +18,7 @@ from withhold.online.folder import Document
 from withhold.online.image import Accepted, Given, Unchangeable, read, shape_and_levels
 from withhold.online.labels import index_of
 from withhold.online.lanes import LaneCrafter, Task
+from withhold.online.loading import load
 from withhold.online.settings import DEFAULT_SPEED, SPEEDS, SpeedName
 from withhold.progress import SILENT, Reporter
 from withhold.release.environment import Environment, reproducing
@@ -97,9 +98,8 @@ class Protector:
             InvalidInput: There is no protector; files of it are missing or changed, which are named; or it computes
                 differently here.
         """
-        from withhold.online.loading import load  # noqa: PLC0415 - it imports this module
-
-        return load(Path(folder), device=device, allow_differences=allow_differences, reporter=reporter)
+        loaded = load(Path(folder), device=device, allow_differences=allow_differences, reporter=reporter)
+        return cls(loaded.document, loaded.key, loaded.crafter, loaded.differences)
 
     @property
     def fingerprint(self) -> str:

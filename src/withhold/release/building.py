@@ -24,8 +24,8 @@ from withhold.networks.table import build, of_library
 from withhold.release.crafter import EVERY_CLASS, GradientCrafter, Labelled, check_directions, prepare_crafter
 from withhold.release.crafting import Shown
 from withhold.release.face_crops import FaceCrops
+from withhold.release.materials import Materials
 from withhold.release.plan import Plan
-from withhold.release.run import Materials
 from withhold.release.settings import ProtectSettings
 from withhold.release.surrogate import Surrogate, resolve
 from withhold.release.training_images import Originals, WholeImages

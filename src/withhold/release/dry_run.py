@@ -18,8 +18,9 @@ from withhold.data.place import Place, place_of
 from withhold.progress import SILENT, Reporter
 from withhold.release.crafting import Crafted, Crafter, Shown
 from withhold.release.environment import reproducing
+from withhold.release.materials import Materials
 from withhold.release.preparing import Check, accept, open_to_release, plan_release
-from withhold.release.run import DEFAULTS, Materials
+from withhold.release.run import DEFAULTS
 from withhold.release.settings import ProtectSettings
 from withhold.release.space import check_room, disk_bytes
 

@@ -15,8 +15,8 @@ from withhold.progress import SILENT
 from withhold.release.building import build_crafter
 from withhold.release.crafting import Crafter, Shown
 from withhold.release.environment import reproducing
+from withhold.release.materials import Materials
 from withhold.release.plan import Plan
-from withhold.release.run import Materials
 from withhold.release.settings import ProtectSettings
 from withhold.release.sidecar import Sidecar
 from withhold.release.stored_plan import load_plan

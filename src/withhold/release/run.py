@@ -1,25 +1,24 @@
 """`protect`: from a dataset on disk to its verified release, in steps that can each be repeated after a crash."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from withhold.data.dataset import Dataset, Writer
-from withhold.data.entries import Entries
 from withhold.data.open import open_dataset
 from withhold.data.pixels import levels
 from withhold.data.place import Place
 from withhold.errors import InvalidInput
 from withhold.progress import SILENT, Reporter
-from withhold.release.crafting import Crafter
+from withhold.release.building import build_crafter, check_surrogate, fingerprint
 from withhold.release.document import ReleaseDocument, write_document
 from withhold.release.engines.batches import Engine, Work, batches_of
 from withhold.release.engines.choose import engine_on
 from withhold.release.environment import reproducing
 from withhold.release.manifest import Quality, read_quality, save_record, write_manifest
+from withhold.release.materials import MakeCrafter, Materials
 from withhold.release.plan import Plan
 from withhold.release.preparing import Check, accept, open_to_release, settle_plan
 from withhold.release.publish import clear_partial, craft_again, publish, stopping_cleanly, was_published
@@ -33,31 +32,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 DEFAULTS = ProtectSettings()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Materials:
-    """What a crafter is built from. The dataset may only be read while it is being built, not while it crafts.
-
-    Attributes:
-        surrogate_file: Where the surrogate's weights are kept from one start of a run to the next.
-        reserved: Bytes on its disk that the release will take.
-    """
-
-    dataset: Dataset
-    plan: Plan
-    settings: ProtectSettings
-    surrogate_file: Path
-    reporter: Reporter
-    reserved: int = 0
-
-    @property
-    def entries(self) -> Entries:
-        """The images that will be released."""
-        return self.plan.released()
-
-
-MakeCrafter = Callable[[Materials], Crafter]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +94,6 @@ def protect(
         InvalidInput: An argument or the dataset is unusable; nothing was released.
         RunStopped: The run cannot go on; finished work is kept.
     """
-    from withhold.release.building import build_crafter, check_surrogate, fingerprint  # noqa: PLC0415 - it imports this
-
     make = partial(build_crafter, network=surrogate)
     check = partial(check_surrogate, settings=settings, network=surrogate)
     known = fingerprint(settings, surrogate)

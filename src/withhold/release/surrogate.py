@@ -12,8 +12,9 @@ from withhold.data.atomic import write_atomic
 from withhold.errors import InvalidInput
 from withhold.networks.checkpoint import encode, load
 from withhold.networks.choose import Choice, Sizes, Views, choose, choose_for_faces, resolve_devices
+from withhold.networks.classifier import Classifier, wrap
 from withhold.networks.recipe import recipe_for
-from withhold.networks.table import Classifier, build, of_library, wrap
+from withhold.networks.table import build, of_library
 from withhold.networks.training import EpochResult, accuracy, train
 from withhold.progress import Reporter
 from withhold.release.crafter import OBJECTIVES

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from withhold.evaluation.competitor import Competitor, Labelled
 from withhold.evaluation.countermeasures.countermeasure import Countermeasure
+from withhold.networks.classifier import wrap
 from withhold.networks.recipe import Recipe
-from withhold.networks.table import wrap
 from withhold.networks.training import EpochResult, TrainingData
 
 SIDE = 16

@@ -18,9 +18,9 @@ from torch import nn
 from withhold.errors import InvalidInput
 from withhold.evaluation.competitor import Labelled
 from withhold.evaluation.countermeasures.dp_sgd import DELTA, PHYSICAL_BATCH, DpSgd, PrivateTraining, groups
+from withhold.networks.classifier import wrap
 from withhold.networks.head import train_head_only
 from withhold.networks.recipe import Recipe
-from withhold.networks.table import wrap
 from withhold.networks.training import Diverged, EpochResult, accuracy
 from withhold.networks.vit import VisionTransformer
 

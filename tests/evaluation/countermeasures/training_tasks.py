@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from withhold.evaluation.competitor import Competitor, Labelled, OnEpoch
+from withhold.networks.classifier import Classifier, wrap
 from withhold.networks.recipe import Recipe
-from withhold.networks.table import Classifier, wrap
 from withhold.networks.training import EpochResult
 
 CPU = torch.device("cpu")

@@ -19,8 +19,8 @@ from withhold.evaluation.faces.roles import Roles, drawn_share, halves, of_peopl
 from withhold.evaluation.faces.scenarios.table import SCENARIOS
 from withhold.evaluation.faces.settings import FaceSettings
 from withhold.evaluation.matching import Sources, choose_images
+from withhold.networks.classifier import Classifier
 from withhold.networks.recipe import recipe_for
-from withhold.networks.table import Classifier
 from withhold.networks.training import Diverged, EpochResult
 
 CPU = torch.device("cpu")

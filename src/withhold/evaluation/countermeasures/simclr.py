@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from withhold.evaluation.competitor import Competitor
 from withhold.evaluation.countermeasures.countermeasure import Countermeasure
+from withhold.networks.classifier import Classifier
 from withhold.networks.head import classification_layer, features, train_head_only
-from withhold.networks.table import Classifier
 from withhold.networks.training import as_unit, finite_loss, optimizer_for, reproducible
 from withhold.seeds import derive_seed
 

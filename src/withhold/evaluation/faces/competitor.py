@@ -7,9 +7,10 @@ import torch
 
 from withhold.evaluation.competitor import Labelled
 from withhold.evaluation.faces.elsewhere import Elsewhere
+from withhold.networks.classifier import Classifier
 from withhold.networks.extractor import Extractor
 from withhold.networks.recipe import Recipe, recipe_for
-from withhold.networks.table import Classifier, build
+from withhold.networks.table import build
 from withhold.networks.tensor_data import TensorData
 from withhold.networks.training import EpochResult, train
 from withhold.seeds import derive_seed

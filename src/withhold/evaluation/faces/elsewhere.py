@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from withhold.networks.checkpoint import load
+from withhold.networks.classifier import Classifier
 from withhold.networks.extractor import Extractor, of_network, open_extractor, recogniser_from
 from withhold.networks.margins import add_head
-from withhold.networks.table import Classifier
 from withhold.networks.training import Diverged
 
 Learnt = Literal["others", "others and their releases"]

@@ -25,9 +25,9 @@ from withhold.evaluation.results import ORIGINAL, RELEASED
 from withhold.evaluation.store import file_stem
 from withhold.evaluation.training import environment
 from withhold.networks.checkpoint import encode
+from withhold.networks.classifier import Classifier
 from withhold.networks.margins import LOSSES
 from withhold.networks.recipe import Recipe, recipe_for
-from withhold.networks.table import Classifier
 from withhold.networks.training import Diverged, EpochResult, as_unit
 from withhold.version import __version__
 

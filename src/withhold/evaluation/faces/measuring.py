@@ -14,8 +14,8 @@ from withhold.evaluation.faces.embeddings import Faces, cosine_scores
 from withhold.evaluation.faces.identification import measure_crowd, measure_identification
 from withhold.evaluation.faces.results import Identification, Verification
 from withhold.evaluation.faces.verification import measure_verification
+from withhold.networks.classifier import Classifier
 from withhold.networks.extractor import Extractor, of_network
-from withhold.networks.table import Classifier
 from withhold.networks.training import Diverged
 
 ROC_POINTS = 200
