@@ -7,11 +7,17 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import torch
+
 from withhold.errors import InvalidInput
+from withhold.version import __version__
 
 LOOPBACK = "127.0.0.1"
 WITHIN = 5.0
 """Seconds within which the head of a cluster must accept a connection."""
+
+ANSWERED_WITHIN = 120.0
+"""Seconds within which a machine must say what it has; the first call on it starts a process and imports PyTorch."""
 
 QUIET: Mapping[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 """Ray keeps the logs of its processes in a folder of its own; stderr is for what we say."""
@@ -70,25 +76,77 @@ def joined(address: str | None, cpus: int, say: Callable[[str], None] = lambda _
         ray.shutdown()
 
 
-def check_room(resources: Mapping[str, float], gpus: float) -> int:
+def check_room(resources: Mapping[str, float], gpus: float, *, least: int = 1, kind: str = "worker") -> int:
     """Count the workers that fit on a cluster, each with a processor.
 
     Args:
         resources: As Ray states them.
         gpus: Of each worker; may be a fraction.
+        least: Number without which there is no point in starting.
 
     Raises:
-        InvalidInput: Not a single one.
+        InvalidInput: There are fewer.
     """
-    cpus, there = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
-    if gpus and there < gpus:
-        msg = f"a worker needs {gpus:g} GPUs, and the cluster has {there:g}; add machines, or ask for fewer GPUs each"
-        raise InvalidInput(msg)
-    room = int(min(cpus, there / gpus)) if gpus else int(cpus)
-    if room < 1:
-        msg = f"a worker needs a processor, and the cluster has {cpus:g}; add machines to it"
+    processors, there = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    room = int(min(processors, there / gpus) if gpus else processors)
+    if room < least:
+        needs = f"a processor and {gpus:g} GPUs" if gpus else "a processor"
+        msg = (
+            f"each {kind} needs {needs}, and the cluster has {processors:g} processors and {there:g} GPUs: room for "
+            f"{room}, not for {least}. Add machines, or ask for less"
+        )
         raise InvalidInput(msg)
     return room
+
+
+def check_machines(ray: Any, facts: Callable[..., Mapping[str, str]], *arguments: object) -> None:  # noqa: ANN401
+    """Refuse machines of a cluster on which something is otherwise than on this one.
+
+    Args:
+        ray: The module, joined to the cluster.
+        facts: Called here and on each machine with the arguments; names what must be the same. See `versions`.
+
+    Raises:
+        InvalidInput: Names the machines, and what they lack.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415 - an extra
+
+    own = facts(*arguments)
+    asked = {
+        ray.remote(facts)
+        .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+        .remote(*arguments): node["NodeManagerAddress"]
+        for node in ray.nodes()
+        if node["Alive"]
+    }
+    unfit = []
+    for reference, address in asked.items():
+        try:
+            found = ray.get(reference, timeout=ANSWERED_WITHIN)
+        except (ray.exceptions.RayError, TimeoutError) as error:
+            unfit.append(f"{address} cannot run Withhold ({reason_of(error)})")
+        else:
+            unfit += [
+                f"{address} has {name} {found[name]}, not {own[name]}" for name in own if found[name] != own[name]
+            ]
+    if unfit:
+        msg = (
+            f"{unfit[0]} ({len(unfit)} findings); every machine of the cluster needs the same versions, and the same "
+            "files at the same paths"
+        )
+        raise InvalidInput(msg)
+
+
+def versions() -> dict[str, str]:
+    """Name the versions that results depend on."""
+    return {"Withhold": __version__, "PyTorch": str(torch.__version__)}
+
+
+def reason_of(error: BaseException) -> str:
+    """Give the one line that says what went wrong in another process."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else type(cause).__name__
 
 
 def check_reachable(address: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from withhold.cluster import reason_of
 from withhold.errors import RunStopped, WithholdError
 from withhold.progress import Reporter
 
@@ -217,10 +218,3 @@ class RemoteWorkers(Generic[TaskOf, Result]):
 def refused(error: Exception) -> bool:
     """Say whether an error is one of ours, which another attempt would not change."""
     return isinstance(error, WithholdError)
-
-
-def reason_of(error: BaseException) -> str:
-    """Give the one line that says what went wrong in another process."""
-    cause = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else type(cause).__name__

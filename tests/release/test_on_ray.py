@@ -9,10 +9,10 @@ import torch
 from tests.release.fakes import Listener, make_uniform, settings, tree
 from tests.release.ray_crafters import Deadly, FailingTwice, FullDisk, KilledOnce, Stuck, Troubled
 
-from withhold.cluster import check_reachable, check_room, joined
+from withhold.cluster import check_machines, check_reachable, check_room, joined
 from withhold.errors import InvalidInput, RunStopped
 from withhold.release.engines.choose import device_of
-from withhold.release.engines.on_ray import OnRay, check_machines, facts
+from withhold.release.engines.on_ray import OnRay, facts
 from withhold.release.engines.options import EngineOptions
 from withhold.release.run import protect, run
 from withhold.release.settings import ProtectSettings
@@ -111,10 +111,10 @@ def test_workers_that_cannot_start_are_said_to_fail(source: Path, tmp_path: Path
 
 
 def test_machines_with_other_versions_are_refused(tmp_path: Path, ray: Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_machines(ray, [tmp_path])
-    monkeypatch.setattr("withhold.release.engines.on_ray.__version__", "99")
+    check_machines(ray, facts, [tmp_path])
+    monkeypatch.setattr("withhold.cluster.__version__", "99")
     with pytest.raises(InvalidInput, match=r"has Withhold .*, not 99 \(1 findings\); every machine"):
-        check_machines(ray, [tmp_path])
+        check_machines(ray, facts, [tmp_path])
     assert facts([tmp_path]) == {
         "Withhold": "99",
         "PyTorch": torch.__version__,
@@ -140,10 +140,13 @@ def test_room_on_a_cluster_is_counted_in_whole_workers() -> None:
     assert check_room({"CPU": 8.0}, 0) == 8
     assert check_room({"CPU": 8.0, "GPU": 2.0}, 0.5) == 4
     assert check_room({"CPU": 3.0, "GPU": 2.0}, 0.5) == 3
-    with pytest.raises(InvalidInput, match="a worker needs 1 GPUs, and the cluster has 0"):
+    assert check_room({"CPU": 2.0}, 0, least=2) == 2
+    with pytest.raises(InvalidInput, match=r"each worker needs a processor and 1 GPUs, and the cluster has .* 0 GPUs"):
         check_room({"CPU": 8.0}, 1)
-    with pytest.raises(InvalidInput, match="needs a processor"):
+    with pytest.raises(InvalidInput, match=r"each worker needs a processor, .* room for 0, not for 1"):
         check_room({"CPU": 0.5}, 0)
+    with pytest.raises(InvalidInput, match=r"each replica needs .* room for 2, not for 3"):
+        check_room({"CPU": 2.0}, 0, least=3, kind="replica")
 
 
 @pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:1", "http://127.0.0.1:6379", "127.0.0.1:99999999"])

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.queues import SimpleQueue
@@ -12,12 +13,12 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 import torch.multiprocessing
 
-from withhold.cluster import check_reachable, check_room, joined, library
+from withhold.cluster import check_machines, check_room, joined, versions
 from withhold.errors import InvalidInput, RunStopped
 from withhold.evaluation.settings import SharedSettings
 from withhold.networks.choose import resolve_devices
 from withhold.processes import end_with
-from withhold.progress import SILENT
+from withhold.progress import SILENT, Reporter
 from withhold.remote_workers import RemoteWorkers
 
 
@@ -51,32 +52,29 @@ class Cluster:
     """A Ray cluster on which cells are run.
 
     Attributes:
-        address: HOST:PORT of its head, or `auto`; None starts one on this machine.
+        ray: The module, joined to it.
         gpus: Of each job.
     """
 
-    address: str | None
+    ray: Any
     gpus: float
 
     def run(
-        self, cells: Sequence[AnyTask], harness: Runner[AnyTask, Outcome], jobs: int
+        self, cells: Sequence[AnyTask], harness: Runner[AnyTask, Outcome], jobs: int, reporter: Reporter
     ) -> Iterator[tuple[AnyTask, Outcome | Exception]]:
         """Yield each cell with its result, or with what it raised.
 
         Raises:
-            InvalidInput: There is no such cluster, or it has no room for a single job.
             RunStopped: A cell ended several workers, or none starts.
         """
-        with joined(self.address, max(jobs, os.cpu_count() or 1)) as ray:
-            check_room(ray.cluster_resources(), self.gpus)
-            kept = ray.put(replace(harness, device=torch.device("cpu")))
-            make = ray.remote(Trainer).options(num_cpus=1, num_gpus=self.gpus)
+        kept = self.ray.put(replace(harness, device=torch.device("cpu")))
+        make = self.ray.remote(Trainer).options(num_cpus=1, num_gpus=self.gpus)
 
-            def start() -> tuple[Any, Any]:
-                actor = make.remote(kept, "cuda" if self.gpus else "cpu")
-                return actor, actor.ready.remote()
+        def start() -> tuple[Any, Any]:
+            actor = make.remote(kept, "cuda" if self.gpus else "cpu")
+            return actor, actor.ready.remote()
 
-            yield from RemoteWorkers[AnyTask, Outcome](ray, start, min(jobs, len(cells)), SILENT).run(cells)
+        return RemoteWorkers[AnyTask, Outcome](self.ray, start, min(jobs, len(cells)), reporter).run(cells)
 
 
 class Trainer:
@@ -106,14 +104,16 @@ class Workers:
 
     devices: tuple[torch.device, ...]
     jobs: int
-    cluster: "Cluster | None" = None
+    cluster: Cluster | None = None
 
     @property
     def threads(self) -> int:
         """Count the threads of each job."""
         return max(1, torch.get_num_threads() // self.jobs)
 
-    def run(self, cells: Sequence[AnyTask], harness: Runner[AnyTask, Outcome]) -> Iterator[Outcome]:
+    def run(
+        self, cells: Sequence[AnyTask], harness: Runner[AnyTask, Outcome], reporter: Reporter = SILENT
+    ) -> Iterator[Outcome]:
         """Yield results as they are finished, in any order.
 
         A cell that fails does not keep the others from being trained.
@@ -122,7 +122,7 @@ class Workers:
             RunStopped: A process was killed or some cells failed; what was finished was yielded.
         """
         failures: list[tuple[AnyTask, Exception]] = []
-        for cell, outcome in self._outcomes(cells, harness):
+        for cell, outcome in self._outcomes(cells, harness, reporter):
             if isinstance(outcome, Exception):
                 failures.append((cell, outcome))
             else:
@@ -134,10 +134,10 @@ class Workers:
             raise RunStopped(msg) from error
 
     def _outcomes(
-        self, cells: Sequence[AnyTask], harness: Runner[AnyTask, Outcome]
+        self, cells: Sequence[AnyTask], harness: Runner[AnyTask, Outcome], reporter: Reporter
     ) -> Iterator[tuple[AnyTask, Outcome | Exception]]:
         if self.cluster is not None:
-            return self.cluster.run(cells, harness, self.jobs)
+            return self.cluster.run(cells, harness, self.jobs, reporter)
         return self._here(cells, harness) if self.jobs == 1 else self._in_processes(cells, harness)
 
     def _here(
@@ -173,37 +173,45 @@ class Workers:
             pool.shutdown(cancel_futures=True)
 
 
-def workers(settings: SharedSettings) -> Workers:
-    """Resolve devices and jobs.
+@contextmanager
+def workers(settings: SharedSettings, reporter: Reporter = SILENT) -> Iterator[Workers]:
+    """Resolve devices and jobs, and join the cluster that the settings name.
 
     Raises:
-        InvalidInput: A device is not there, there are more devices than jobs, or no cluster is at the address.
+        InvalidInput: A device is not there, there are more devices than jobs, or there is no cluster that could run
+            them.
     """
     devices = resolve_devices(settings.device)
     if len(devices) > settings.jobs:
         msg = f"{len(devices)} devices need as many jobs, one for each; got --jobs {settings.jobs}"
         raise InvalidInput(msg)
-    return Workers(devices, settings.jobs, _cluster(settings, devices) if settings.engine == "ray" else None)
+    if settings.engine != "ray":
+        yield Workers(devices, settings.jobs)
+        return
+    gpus = settings.gpus_per_job
+    _check_kind(devices, gpus)
+    with joined(settings.address, max(settings.jobs, os.cpu_count() or 1), reporter.say) as ray:
+        room = check_room(ray.cluster_resources(), gpus, kind="job")
+        if settings.address is not None:
+            check_machines(ray, versions)
+        if settings.jobs > room:
+            reporter.say(f"There is room for {room} of {settings.jobs} jobs now; the others start when there is more.")
+        yield Workers(devices, settings.jobs, Cluster(ray, gpus))
 
 
-def _cluster(settings: SharedSettings, devices: Sequence[torch.device]) -> Cluster:
-    """Check what is known of a cluster before it is joined.
+def _check_kind(devices: Sequence[torch.device], gpus: float) -> None:
+    """Refuse jobs on another type of device than this machine's, by which results are kept.
 
     Raises:
-        InvalidInput: Ray is missing, nothing is at the address, or jobs would not compute on this machine's device, by
-            whose type results are kept.
+        InvalidInput: They would compute on another one.
     """
-    library()
-    kind = "cuda" if settings.gpus_per_job else "cpu"
+    kind = "cuda" if gpus else "cpu"
     if {device.type for device in devices} != {kind}:
         msg = (
-            f"the device here is {devices[0].type}, and jobs with {settings.gpus_per_job:g} GPUs compute on {kind}; "
+            f"the device here is {devices[0].type}, and jobs with {gpus:g} GPUs compute on {kind}; "
             f"give --device {kind}, or change --gpus-per-job"
         )
         raise InvalidInput(msg)
-    if settings.address is not None:
-        check_reachable(settings.address)
-    return Cluster(settings.address, settings.gpus_per_job)
 
 
 _harness: Runner[Any, Any] | None = None

@@ -80,13 +80,15 @@ def evaluate(
     sources = Sources(originals, released, test, clean)
     places = [place for place in (originals, released, test, clean) if place is not None]
     with claimed(output, places, FILES, reporter) as cells:
-        evaluation = _evaluate(sources, Store(cells), settings, reporter)
+        with workers(settings, reporter) as where:
+            evaluation = _evaluate(sources, Store(cells), settings, where, reporter)
         reporter.say(f"Report: {write_report(evaluation, output)}")
         return evaluation
 
 
-def _evaluate(sources: Sources, store: Store, settings: EvaluateSettings, reporter: Reporter) -> Evaluation:
-    where = workers(settings)
+def _evaluate(
+    sources: Sources, store: Store, settings: EvaluateSettings, where: Workers, reporter: Reporter
+) -> Evaluation:
     for name in settings.countermeasures:
         find(name)
     lpips = Lpips.load(Path(settings.lpips)) if settings.lpips else None

@@ -60,7 +60,7 @@ class Trainings(Generic[CellOf, ResultOf]):
         if pending:
             reporter.say(_announce(self.estimate(pending), len(cells), len(pending)))
             reporter.start("Training competitors", len(pending), "trainings")
-            for result in self.where.run(pending, self.harness):
+            for result in self.where.run(pending, self.harness, reporter):
                 self.store.save(result)
                 stored[result.cell] = result
                 reporter.advance()

@@ -83,11 +83,9 @@ def test_what_ray_says_becomes_lines_of_the_log(
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("device", "fits"), [("cpu", True), ("cuda", False), ("cuda:1", False)])
-def test_the_room_is_that_for_the_device_that_is_used(device: str, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: {"CPU": 2.0})
-    with contextlib.nullcontext() if fits else pytest.raises(InvalidInput, match="2 replicas need a GPU each"):
-        cluster.check_room(ServiceSettings(engine="ray", replicas=2), device)
+@pytest.mark.parametrize(("device", "gpus"), [("cpu", 0.0), ("mps", 0.0), ("cuda", 1.0), ("cuda:1", 1.0)])
+def test_a_replica_has_a_gpu_where_it_uses_one(device: str, gpus: float) -> None:
+    assert package("withhold.online.service.ray_server").gpus_of(device) == gpus
 
 
 @pytest.mark.parametrize(("own", "fits"), [("head", True), ("worker", False)])

@@ -127,15 +127,15 @@ def evaluate_faces(
     """
     sources = FaceSources(originals, released, test, pairs, others, extractor, tuple(also))
     with claimed(output, sources.folders, FILES, reporter) as cells:
-        evaluation = _evaluate(sources, cells, output / PRETRAINED, settings, reporter)
+        with workers(settings, reporter) as where:
+            evaluation = _evaluate(sources, cells, output / PRETRAINED, settings, where, reporter=reporter)
         reporter.say(f"Report: {write_face_report(evaluation, output)}")
         return evaluation
 
 
 def _evaluate(
-    sources: FaceSources, cells: Path, pretrained: Path, settings: FaceSettings, reporter: Reporter
+    sources: FaceSources, cells: Path, pretrained: Path, settings: FaceSettings, where: Workers, *, reporter: Reporter
 ) -> FaceEvaluation:
-    where = workers(settings)
     scenarios = scenarios_of(settings)
     for head in settings.heads:
         margin_of(head)

@@ -50,22 +50,3 @@ def check_head() -> None:
     if not any(node["NodeID"] == own and HEAD in node["Resources"] for node in ray.nodes()):
         msg = "the service listens on the head of the cluster, and this is another machine; start it on the head"
         raise InvalidInput(msg)
-
-
-def check_room(settings: ServiceSettings, device: str) -> None:
-    """Refuse more replicas than the cluster can ever hold.
-
-    Args:
-        device: That they compute on.
-
-    Raises:
-        InvalidInput: It has too few processors, or too few GPUs.
-    """
-    has = ray.cluster_resources()
-    needed = "GPU" if device.startswith("cuda") else "CPU"
-    if has.get(needed, 0) < settings.replicas:
-        msg = (
-            f"{settings.replicas} replicas need a {needed} each, and the cluster has {has.get(needed, 0):g}; "
-            "lower --replicas, or add machines"
-        )
-        raise InvalidInput(msg)

@@ -14,11 +14,12 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from withhold.cluster import check_machines, check_room, versions
 from withhold.data.pixels import levels
 from withhold.errors import RunStopped
 from withhold.online.folder import Stored, read_folder
 from withhold.online.service.app import create_app
-from withhold.online.service.cluster import check_head, check_room, logged_cluster
+from withhold.online.service.cluster import check_head, logged_cluster
 from withhold.online.service.crafting import About
 from withhold.online.service.logs import Log
 from withhold.online.service.metrics import Metrics
@@ -77,7 +78,10 @@ def serve_replicas(places: Places, settings: ServiceSettings) -> None:
         port = int(listener.getsockname()[1])
     with logged_cluster(settings, log):
         check_head()
-        check_room(settings, places.device or stored.document.device)
+        gpus = gpus_of(places.device or stored.document.device)
+        check_room(ray.cluster_resources(), gpus, least=settings.replicas, kind="replica")
+        if settings.address is not None:
+            check_machines(ray, versions)
         log.event("starting", text="Starting the replicas, which takes a while.")
         serve.start(http_options={"host": settings.host, "port": port, "location": "HeadOnly"})
         try:
@@ -126,14 +130,18 @@ def _drain(front: DeploymentHandle, seconds: float) -> None:
         front.drain.remote().result(timeout_s=seconds)
 
 
+def gpus_of(device: str) -> float:
+    """Count the GPUs of a replica."""
+    return 1.0 if device.startswith("cuda") else 0.0
+
+
 def _application(stored: Stored, places: Places, settings: ServiceSettings) -> serve.Application:
     document = stored.document
     device = places.device or document.device
-    gpus = {"num_gpus": 1} if device.startswith("cuda") else {}
     most = max(document.lanes, settings.max_batch or 0)
     crafting = serve.deployment(Replica, name="crafting").options(
         num_replicas=settings.replicas,
-        ray_actor_options={"num_cpus": 1, **gpus},
+        ray_actor_options={"num_cpus": 1, "num_gpus": gpus_of(device)},
         max_ongoing_requests=(1 + len(SPEEDS)) * most,  # so that the next batch of any speed is there when one is done
         graceful_shutdown_timeout_s=settings.shutdown_timeout,
     )

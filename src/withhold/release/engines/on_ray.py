@@ -16,9 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
-from withhold.cluster import check_room, joined
+from withhold.cluster import check_machines, check_room, joined, versions
 from withhold.data.atomic import write_as
 from withhold.data.parallel import THREADS
 from withhold.data.place import Place
@@ -27,14 +25,10 @@ from withhold.progress import Reporter
 from withhold.release.engines.batches import Batch, Finish, Record, Work
 from withhold.release.engines.options import EngineOptions
 from withhold.release.environment import reproducing
-from withhold.remote_workers import RemoteWorkers, reason_of, refused
-from withhold.version import __version__
+from withhold.remote_workers import RemoteWorkers, refused
 
 HELD = 3
 """Batches that a worker has at a time: one is read, one crafted, one written."""
-
-ANSWERED_WITHIN = 120.0
-"""Seconds within which a machine must say what it has; the first call on it starts a process and imports PyTorch."""
 
 
 class Worker:
@@ -154,48 +148,14 @@ def on_ray(options: EngineOptions, places: Sequence[Place], reporter: Reporter) 
     with joined(options.address, cpus, reporter.say) as ray:
         room = check_room(ray.cluster_resources(), options.gpus_per_worker)
         if options.address is not None:
-            check_machines(ray, places)
+            check_machines(ray, facts, places)
         workers = options.workers or room
         if workers > room:
             reporter.say(f"There is room for {room} of {workers} workers now; the others start when there is more.")
         yield OnRay(ray, workers, options.gpus_per_worker)
 
 
-def check_machines(ray: Any, places: Sequence[Place]) -> None:  # noqa: ANN401 - a module
-    """Refuse machines that would compute otherwise than this one, or do not see what this one sees.
-
-    Raises:
-        InvalidInput: Names them, and what they lack.
-    """
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415 - an extra
-
-    own = facts(places)
-    asked = {
-        ray.remote(facts)
-        .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
-        .remote(places): node["NodeManagerAddress"]
-        for node in ray.nodes()
-        if node["Alive"]
-    }
-    unfit = []
-    for reference, address in asked.items():
-        try:
-            found = ray.get(reference, timeout=ANSWERED_WITHIN)
-        except (ray.exceptions.RayError, TimeoutError) as error:
-            unfit.append(f"{address} cannot run Withhold ({reason_of(error)})")
-        else:
-            unfit += [
-                f"{address} has {name} {found[name]}, not {own[name]}" for name in own if found[name] != own[name]
-            ]
-    if unfit:
-        msg = (
-            f"{unfit[0]} ({len(unfit)} findings); every machine of the cluster needs the same versions, and the same "
-            "files at the same paths"
-        )
-        raise InvalidInput(msg)
-
-
 def facts(places: Sequence[Place]) -> dict[str, str]:
     """Name what must be the same on every machine: versions that results depend on, and files."""
     seen = {str(place): "in its file system" if place.exists() else "not in its file system" for place in places}
-    return {"Withhold": __version__, "PyTorch": str(torch.__version__), **seen}
+    return versions() | seen
