@@ -7,8 +7,6 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import torch
-
 from withhold.errors import InvalidInput
 from withhold.version import __version__
 
@@ -139,6 +137,8 @@ def check_machines(ray: Any, facts: Callable[..., Mapping[str, str]], *arguments
 
 def versions() -> dict[str, str]:
     """Name the versions that results depend on."""
+    import torch  # noqa: PLC0415 - the help of `withhold serve` imports this module
+
     return {"Withhold": __version__, "PyTorch": str(torch.__version__)}
 
 

@@ -10,9 +10,14 @@ Result = TypeVar("Result")
 
 
 class Threads:
-    """A pool of threads. Used from one event loop."""
+    """A pool of threads. Used from one event loop.
+
+    Attributes:
+        unfinished: Calls that wait for a thread or have one.
+    """
 
     def __init__(self, count: int, name: str) -> None:
+        self.unfinished = 0
         self._pool = ThreadPoolExecutor(count, name)
 
     async def call(
@@ -20,7 +25,13 @@ class Threads:
     ) -> Result:
         """Call a function in a thread; the call goes on if whoever waits for it is cancelled."""
         loop = asyncio.get_running_loop()
-        return await asyncio.shield(loop.run_in_executor(self._pool, lambda: function(*args, **options)))
+        result = loop.run_in_executor(self._pool, lambda: function(*args, **options))
+        self.unfinished += 1
+        result.add_done_callback(self._count)
+        return await asyncio.shield(result)
+
+    def _count(self, _: object) -> None:
+        self.unfinished -= 1
 
     async def close(self) -> None:
         """Begin no further call, and wait for those that were begun."""
