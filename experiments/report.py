@@ -3,7 +3,8 @@
 python -m experiments.report
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from statistics import mean
 from typing import Any, get_args
 
@@ -51,6 +52,9 @@ MEASURES = {
 }
 DIGITS = {"alignment": 3, "sign_agreement": 3, "ssim": 3, "lpips": 4, "crafting_seconds": 0}
 PERCENT = frozenset({"surrogate_on_released"})
+
+LEVEL = 5.0
+"""Points of accuracy within which a release counts as worth what its originals are; draws move it by 1 to 2."""
 
 
 def lines_of(name: str, experiment: Experiment, size: SizeName) -> list[Line]:
@@ -173,7 +177,8 @@ def failures(experiment: Experiment, lines: Sequence[Line]) -> Iterator[str]:
         return
     yield from ("### Where the protection fails", "")
     bests = {release.name: best_epochs(release, lines) for release in experiment.releases}
-    clean = next((bests[each.name].get("none") for each in experiment.releases if each.kind == "original"), None)
+    originals = next((bests[each.name] for each in experiment.releases if each.kind == "original"), {})
+    clean = originals.get("none")
     for release in experiment.releases:
         reached = bests[release.name]
         if release.kind != "protected" or not reached:
@@ -189,8 +194,18 @@ def failures(experiment: Experiment, lines: Sequence[Line]) -> Iterator[str]:
         yield (
             f"{said}, where training as usual gives {reached['none']:.1f} % and the originals {clean:.1f} %. "
             f"{len(back)} of {len(reached) - 1} countermeasures win back at least half of what was withheld{listed}."
+            f"{worth_as_much(reached, originals)}"
         )
     yield ""
+
+
+def worth_as_much(reached: Mapping[str, float], originals: Mapping[str, float]) -> str:
+    """Name the countermeasures under which the originals themselves give hardly more than the release."""
+    level = [name for name in reached if name != "none" and reached[name] > originals.get(name, inf) - LEVEL]
+    if not level:
+        return ""
+    each = ", ".join(f"{name} ({reached[name]:.1f} of {originals[name]:.1f})" for name in level)
+    return f" Training with these gets what it would get from the originals, within {LEVEL:g} points: {each}."
 
 
 def best_epochs(release: Release, lines: Sequence[Line]) -> dict[str, float]:
