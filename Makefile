@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 # uv does not read pip's configuration: where pip takes packages from a folder, so does uv. Empty means the usual registry.
 export UV_FIND_LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 export UV_PYTHON_DOWNLOADS := never
+# Where a machine's settings switch Python's cache off, every process would compile PyTorch anew: seconds, a hundred times.
+export PYTHONDONTWRITEBYTECODE :=
 # On Linux the usual registry's PyTorch brings CUDA; `make setup UV_TORCH_BACKEND=cpu` is a much smaller download.
 
 .PHONY: setup demo test lint check format clean
