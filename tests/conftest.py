@@ -8,6 +8,11 @@ from tests.stores import Bucket, environment, s3_server
 from withhold.data import object_store
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes minutes, so that nothing else has to wait for it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(autouse=True)
 def same_start() -> None:
     """Networks that a test makes without a seed are the same in every run, in any order, alone or in company."""

@@ -24,6 +24,8 @@ from withhold.online.settings import SpeedName
 
 package("ray")
 
+pytestmark = pytest.mark.long
+
 REPLICA = "ray::ServeReplica:withhold:crafting"
 LISTENS = "0A"
 ADDRESSES = dict.fromkeys(("0100007F", "0000000000000000FFFF00000100007F"), "127.0.0.1")

@@ -20,6 +20,8 @@ from withhold.release.run import protect, run
 from withhold.release.settings import ProtectSettings
 from withhold.release.sidecar import Sidecar
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 Module = Any
 """Ray itself, which says nothing of its types."""

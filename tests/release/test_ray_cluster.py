@@ -19,6 +19,8 @@ from withhold.release.run import protect, run
 from withhold.release.settings import ProtectSettings
 from withhold.release.sidecar import Sidecar
 
+pytestmark = pytest.mark.long
+
 CHOSEN = ProtectSettings(batch_size=2, steps=2, epochs=1, architecture="resnet9", device="cpu")
 
 

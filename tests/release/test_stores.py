@@ -26,6 +26,8 @@ from withhold.release.dry_run import estimate
 from withhold.release.run import run
 from withhold.release.verify import verify
 
+pytestmark = pytest.mark.long
+
 LAYOUTS = [class_folders, parquet_shards, tar_shards, cifar10]
 PRIVATE = {"manifest.parquet", "lock", "plan.json", "plan.parquet"}
 
