@@ -87,6 +87,7 @@ def service(documents: Sequence[dict[str, Any]]) -> list[str]:
     head = [
         "px",
         "speed",
+        "clients",
         "seconds",
         "images",
         "images/s",
@@ -101,6 +102,7 @@ def service(documents: Sequence[dict[str, Any]]) -> list[str]:
         [
             cell["side"],
             cell["speed"],
+            document["connections"],
             round(cell["seconds"]),
             cell["requests"],
             cell["images_per_second"],
@@ -116,12 +118,98 @@ def service(documents: Sequence[dict[str, Any]]) -> list[str]:
     return [
         "## The service under load",
         "",
-        f"`python -m benchmarks.service`: wrk with {first['connections']} connections against `withhold serve` with "
+        "`python -m benchmarks.service`: wrk, with a connection for each client, against `withhold serve` with "
         "its ledger in SQLite, on one machine. Latencies are those that a client sees, with the queue. MiB are "
         f"resident, in a long run over its first and its last minute. {first['machine']}, {first['threads']} thread, "
-        f"PyTorch {first['torch']}; one of the cores was busy with other work.",
+        f"PyTorch {first['torch']}; one of the cores was busy with other work. A CPU crafts one image at a time "
+        "unless the protector was prepared with `--lanes`; the rows with 32 clients have 8 lanes.",
         "",
         *table(head, rows),
+    ]
+
+
+def kills(document: dict[str, Any]) -> list[str]:
+    """Say what was lost when a service and its database were killed under load."""
+    killed = " and ".join(f"the {name} {count} times" for name, count in document["kills"].items())
+    answers = ", ".join(f"{count} x {name}" for name, count in sorted(document["answers"].items()))
+    rows = [
+        ["images sent, each until it was answered", document["images_with_an_answer"]],
+        ["of these, jobs that were accepted", document["jobs_accepted"]],
+        ["answers with other bytes than without any kill", document["answers_with_other_bytes"]],
+        ["lines in the ledger", document["lines_in_the_ledger"]],
+        ["seconds until the answer, median", document["median_seconds_to_the_answer"]],
+        ["seconds until the answer, longest", document["longest_seconds_to_the_answer"]],
+    ]
+    return [
+        "## The service and its database killed under load",
+        "",
+        f"`python -m benchmarks.kills`: {document['connections']} clients send images of {document['side']} px at "
+        f"speed {document['speed']} for {document['seconds']} s, one half of them as jobs. Meanwhile SIGKILL ends "
+        f"{killed} (PostgreSQL as a crash does). Clients try again under the same idempotency key. "
+        f"{document['machine']}.",
+        "",
+        *table(["", ""], rows),
+        f"Answers, those to questions about jobs among them: {answers}.",
+        "",
+    ]
+
+
+ENGINES = {
+    "local": "this process",
+    "ray-1": "Ray, 1 worker",
+    "ray-2": "Ray, 2 workers",
+    "processes-2": "2 processes",
+}
+
+
+def engines(document: dict[str, Any]) -> list[str]:
+    """Tabulate one set protected by each engine."""
+    columns = ["images_per_second", "working_seconds", "crafting_seconds", "seconds"]
+    rows = [[ENGINES[run["engine"]], *(run[column] for column in columns)] for run in document["runs"]]
+    said = {
+        "overhead_of_ray": "The overhead of Ray with one worker is {:.1f} %.",
+        "efficiency_of_two_workers": "Two workers are {:.1f} % efficient against one.",
+        "efficiency_of_two_processes": "Two processes are {:.1f} % efficient against one.",
+    }
+    shares = [sentence.format(100 * document[name]) for name, sentence in said.items() if name in document]
+    same = "All releases have the same bytes." if document["equal_bytes"] else "The releases differ."
+    return [
+        "## One set, several engines",
+        "",
+        f"`python -m benchmarks.engines`: {document['images']:,} images of CIFAR-10, {document['steps']} steps of the "
+        f"default objective on a ResNet-9 of width 16. {document['machine']}, PyTorch {document['torch']}, nothing "
+        "else running. Seconds in all are those of the whole command, with Ray's start and end.",
+        "",
+        *table(["engine", "images/s", "seconds of work", "of crafting, all workers", "seconds in all"], rows),
+        " ".join([*shares, same, "One run of each."]),
+        "",
+    ]
+
+
+def scale(document: dict[str, Any]) -> list[str]:
+    """Tabulate what the driver of a run needs, by the number of images."""
+    rows = [
+        [
+            f"{int(images):,}",
+            f"{size['planning']['batches']:,}",
+            round(size["planning"]["bytes_per_image"]["all"]),
+            round(size["planning"]["plan"]["seconds"]),
+            round(size["planning"]["save"]["peak_mib"]),
+            round(sum(size["resuming"][part]["seconds"] for part in ("load", "find_finished", "first_batch"))),
+            round(size["resuming"]["first_batch"]["peak_mib"]),
+        ]
+        for images, size in document["sizes"].items()
+    ]
+    return [
+        "## The driver of a large run",
+        "",
+        "`python -m benchmarks.scale driver`: the code of a real run, with images that are named and not there and no "
+        f"crafting. {document['machine']}. [docs/scale.md](docs/scale.md) has the rest.",
+        "",
+        *table(
+            ["images", "batches", "plan, bytes an image", "planning s", "peak MiB", "resuming s", "peak MiB"],
+            rows,
+        ),
     ]
 
 
@@ -134,7 +222,11 @@ def sections() -> list[str]:
         lines += runs("Share of a run spent crafting", document, "`python benchmarks/protect.py overhead`.")
     if (document := read("memory.json")) is not None:
         lines += runs("Memory against the size of the set", document, "`python benchmarks/protect.py memory`.")
-    loads = [document for name in ("service.json", "service-long.json") if (document := read(name)) is not None]
+    names = ("service.json", "service-long.json", "service-lanes.json")
+    loads = [document for name in names if (document := read(name)) is not None]
     if loads:
         lines += service(loads)
+    for name, section in {"kills": kills, "engines": engines, "scale": scale}.items():
+        if (document := read(f"{name}.json")) is not None:
+            lines += section(document)
     return lines

@@ -2,6 +2,7 @@
 
     python -m benchmarks.service                                    # 32 px and 224 px, each speed for 20 s
     python -m benchmarks.service --sides 32 --speeds instant --seconds 600    # is memory flat?
+    python -m benchmarks.service --sides 32 --lanes 8 --connections 32        # several images crafted together
 
 Networks are untrained: time does not depend on what they know. The service, its ledger in SQLite and wrk share the
 machine. Every connection sends its next image when it has the answer to its last one.
@@ -130,6 +131,7 @@ def main() -> None:
     parser.add_argument("--speeds", nargs="+", choices=SPEEDS, default=SPEEDS)
     parser.add_argument("--seconds", type=int, default=20, help="for each size and speed")
     parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--lanes", type=int, help="images that are crafted together, if not the default")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -141,7 +143,8 @@ def main() -> None:
     for side in args.sides:
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place) / "protector"
-            surrogate = protector_of(side, OnlineSettings(device=args.device), folder).document.surrogate
+            settings = OnlineSettings(device=args.device, lanes=args.lanes)
+            surrogate = protector_of(side, settings, folder).document.surrogate
             ledger = Ledger.open(default_url(folder))
             token = ledger.add_client("load", images_per_day=None, pairs=None)
             ledger.close()
