@@ -235,9 +235,9 @@ def _refuse_unsupported(image: Image.Image) -> None:
     if most is not None and image.width * image.height > most:
         msg = f"expected at most {most} pixels, got {image.width} x {image.height}; scale the image down"
         raise UnreadableImage(msg)
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
-        msg = f"expected a still picture, got {frames} frames; split them into files, or leave the file out"
+    # Not n_frames: to count them Pillow goes through the whole file, and there may be a million.
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        msg = "expected a still picture, got several frames; split them into files, or leave the file out"
         raise UnreadableImage(msg)
 
 

@@ -77,8 +77,8 @@ def _of_array(levels: npt.NDArray[np.uint8]) -> Picture:
 
 def _file_of(image: Image.Image) -> bytes:
     """Encode an image object without loss, so that it is decoded by the same rules as every file."""
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        msg = f"expected a still picture, got {image.n_frames} frames; give one of them"  # type: ignore[attr-defined]
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        msg = "expected a still picture, got several frames; give one of them"
         raise UnreadableImage(msg)
     target = io.BytesIO()
     kept = {name: image.info[name] for name in ("icc_profile", "transparency") if image.info.get(name) is not None}

@@ -28,7 +28,7 @@ def damaged() -> UnreadableImage:
     [
         (UnknownKind("No image."), 415, "unknown-kind", {}),
         (TooManyPixels("Too many."), 413, "too-many-pixels", {}),
-        (UnreadableImage("expected a still picture, got 3 frames"), 422, "unreadable-image", {}),
+        (UnreadableImage("expected a still picture, got several frames"), 422, "unreadable-image", {}),
         (damaged(), 422, "unreadable-image", {}),
         (InvalidInput("unknown label 'x'"), 422, "invalid-input", {}),
         (Unchangeable("no pixel could be changed"), 422, "unchangeable", {}),
@@ -62,7 +62,7 @@ def test_numbers_that_help_are_stated() -> None:
     assert "500" in problem_of(PairLimitReached(1, 500, 500)).detail
     assert "10 images per day" in problem_of(QuotaExceeded(1, 9, 10, 60)).detail
     assert "Try again in 7 s." in problem_of(QueueFull(7)).detail
-    assert "3 frames" in problem_of(UnreadableImage("expected a still picture, got 3 frames")).detail
+    assert "several frames" in problem_of(UnreadableImage("expected a still picture, got several frames")).detail
 
 
 def test_a_problem_stays_what_it_is() -> None:

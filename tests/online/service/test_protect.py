@@ -117,9 +117,9 @@ REFUSED = {
     "empty": (b"", 422, "unreadable-image", "0 bytes"),
     "text": (b"hello", 415, "unknown-kind", "5 bytes are no image"),
     "truncated": (png()[:-60], 422, "unreadable-image", "damaged or not complete"),
-    "animated GIF": (frames("GIF"), 422, "unreadable-image", "Expected a still picture, got 2 frames"),
-    "animated WebP": (frames("WEBP"), 422, "unreadable-image", "Expected a still picture, got 2 frames"),
-    "animated PNG": (frames("PNG"), 422, "unreadable-image", "Expected a still picture, got 2 frames"),
+    "animated GIF": (frames("GIF"), 422, "unreadable-image", "Expected a still picture, got several frames"),
+    "animated WebP": (frames("WEBP"), 422, "unreadable-image", "Expected a still picture, got several frames"),
+    "animated PNG": (frames("PNG"), 422, "unreadable-image", "Expected a still picture, got several frames"),
     "endless header": (
         within("JPEG", BEHIND_SIGNATURE["JPEG"], JPEG_SEGMENT, 9000),
         *(422, "unreadable-image", "more parts than are read; save the image anew"),
