@@ -60,7 +60,7 @@ def joined(address: str | None, cpus: int, say: Callable[[str], None] = lambda _
         if address is None:
             say("Starting Ray on this machine, which takes a while.")
             _stay_on_this_machine()
-            ray.init(include_dashboard=False, num_cpus=cpus, _node_ip_address=LOOPBACK, **QUIET)
+            ray.init("local", include_dashboard=False, num_cpus=cpus, _node_ip_address=LOOPBACK, **QUIET)
         else:
             say(f"Joining the Ray cluster at {address}.")
             ray.init(address, **QUIET)

@@ -60,7 +60,7 @@ def _existing(place: Place) -> Place:
     around = place.absolute() if isinstance(place, Path) else place
     candidates: Sequence[Place] = (around, *around.parents)
     with before_work():
-        return next(each for each in candidates if each.exists())
+        return next((each for each in candidates if each.exists()), place)  # none: no such bucket, which the run says
 
 
 def device_of(options: EngineOptions, settings: ProtectSettings) -> str:

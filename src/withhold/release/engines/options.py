@@ -7,6 +7,9 @@ from withhold.errors import InvalidInput
 
 EngineName = Literal["local", "ray"]
 
+LEAST_SHARE = 0.0001
+"""Ray counts in these."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
@@ -40,4 +43,8 @@ class EngineOptions:
             raise InvalidInput(msg)
         if self.gpus_per_worker < 0:
             msg = f"GPUs per worker cannot be negative, got {self.gpus_per_worker:g}"
+            raise InvalidInput(msg)
+        share = self.gpus_per_worker
+        if not (LEAST_SHARE <= share <= 1 or share.is_integer()):
+            msg = f"a worker has a share of one GPU, at least {LEAST_SHARE}, or a whole number of them; got {share:g}"
             raise InvalidInput(msg)
