@@ -23,6 +23,7 @@ from withhold.data.open import open_dataset
 from withhold.data.place import place_of
 from withhold.errors import InvalidInput, RunStopped
 from withhold.release.dry_run import estimate
+from withhold.release.engines.choose import _existing
 from withhold.release.run import run
 from withhold.release.verify import verify
 
@@ -348,3 +349,11 @@ def test_a_dataset_in_a_store_travels_without_its_connection(bucket: Bucket, sou
     entries = list(dataset.entries())
     travelled = pickle.loads(pickle.dumps(dataset))
     assert list(travelled.read(entries)) == [(source / entry.name).read_bytes() for entry in entries]
+
+
+def test_of_a_bucket_that_is_not_there_nothing_is_there_for_a_cluster_either(bucket: Bucket) -> None:
+    """The run then refuses it in words."""
+    nowhere = place_of(f"{bucket.url}-missing/out")
+    assert _existing(nowhere) is nowhere
+    bucket.put("photos/a", b"a")
+    assert str(_existing(place_of(f"{bucket.url}/photos/new/out"))) == f"{bucket.url}/photos"
