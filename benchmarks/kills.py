@@ -139,13 +139,14 @@ class Client:
 def load(target: Target, clients: list[Client], expected: Mapping[bytes, bytes], args: argparse.Namespace) -> int:
     """Let clients send images, and kill what they use, until the time is over; return how many were sent."""
     numbers, over = itertools.count(), threading.Event()
+    contents = list(expected)
 
     def work(client: Client) -> int:
         for sent in itertools.count():
             if over.is_set():
                 return sent
             number = next(numbers)
-            picture = list(expected)[number % len(expected)]
+            picture = contents[number % len(contents)]
             client.send(picture, expected[picture], as_job=number % 2 == 1)
         raise AssertionError
 
@@ -185,8 +186,10 @@ def main() -> None:
             target = Target(Path(place) / "protector", database, url)
             target.start()
             clients = [Client(target, token, args.speed) for _ in range(args.connections)]
-            with_answer = load(target, clients, expected, args)
-            target.serving.kill()
+            try:
+                with_answer = load(target, clients, expected, args)
+            finally:
+                target.serving.kill()
             recorded = sum(1 for _ in ledger.entries("load"))
             ledger.close()
         finally:

@@ -130,7 +130,7 @@ def service(documents: Sequence[dict[str, Any]]) -> list[str]:
 
 def kills(document: dict[str, Any]) -> list[str]:
     """Say what was lost when a service and its database were killed under load."""
-    killed = " and ".join(f"the {name} {count} times" for name, count in document["kills"].items())
+    killed = document["kills"]
     answers = ", ".join(f"{count} x {name}" for name, count in sorted(document["answers"].items()))
     rows = [
         ["images sent, each until it was answered", document["images_with_an_answer"]],
@@ -144,9 +144,9 @@ def kills(document: dict[str, Any]) -> list[str]:
         "## The service and its database killed under load",
         "",
         f"`python -m benchmarks.kills`: {document['connections']} clients send images of {document['side']} px at "
-        f"speed {document['speed']} for {document['seconds']} s, one half of them as jobs. Meanwhile SIGKILL ends "
-        f"{killed} (PostgreSQL as a crash does). Clients try again under the same idempotency key. "
-        f"{document['machine']}.",
+        f"speed {document['speed']} for {document['seconds']} s, one half of them as jobs. Meanwhile the service "
+        f"got SIGKILL {killed['service']} times, and PostgreSQL ended {killed['database']} times as in a crash. "
+        f"Clients try again under the same idempotency key. {document['machine']}.",
         "",
         *table(["", ""], rows),
         f"Answers, those to questions about jobs among them: {answers}.",

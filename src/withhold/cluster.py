@@ -17,6 +17,9 @@ WITHIN = 5.0
 ANSWERED_WITHIN = 120.0
 """Seconds within which a machine must say what it has; the first call on it starts a process and imports PyTorch."""
 
+LEAST_SHARE = 0.0001
+"""Of a GPU; Ray counts in these."""
+
 QUIET: Mapping[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 """Ray keeps the logs of its processes in a folder of its own; stderr is for what we say."""
 
@@ -72,6 +75,17 @@ def joined(address: str | None, cpus: int, say: Callable[[str], None] = lambda _
         yield ray
     finally:
         ray.shutdown()
+
+
+def check_gpus(gpus: float, *, kind: str = "worker") -> None:
+    """Refuse numbers of GPUs that Ray gives nobody.
+
+    Raises:
+        InvalidInput: It is neither a share of one GPU nor a whole number of them.
+    """
+    if not (LEAST_SHARE <= gpus <= 1 or (gpus >= 0 and gpus.is_integer())):
+        msg = f"a {kind} has a share of one GPU, at least {LEAST_SHARE}, or a whole number of them; got {gpus:g}"
+        raise InvalidInput(msg)
 
 
 def check_room(resources: Mapping[str, float], gpus: float, *, least: int = 1, kind: str = "worker") -> int:

@@ -53,5 +53,8 @@ def test_a_cluster_that_is_not_there_is_refused_before_any_work() -> None:
     absent = EvaluateSettings(engine="ray", gpus_per_job=1, device="cpu")
     with pytest.raises(InvalidInput, match="jobs with 1 GPUs compute on cuda"), workers(absent):
         pass
+    odd = EvaluateSettings(engine="ray", gpus_per_job=1.5, device="cpu")
+    with pytest.raises(InvalidInput, match=r"a job has a share of one GPU.*got 1\.5"), workers(odd):
+        pass
     with pytest.raises(ValueError, match="--engine ray"):
         EvaluateSettings(address="auto")

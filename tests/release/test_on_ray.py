@@ -182,7 +182,7 @@ def test_an_address_without_a_cluster_is_refused(address: str) -> None:
         ({"workers": 2}, "--engine ray"),
         ({"gpus_per_worker": 1.0}, "--engine ray"),
         ({"name": "ray", "workers": 0}, "at least 1 worker"),
-        ({"name": "ray", "gpus_per_worker": -1.0}, "cannot be negative"),
+        ({"name": "ray", "gpus_per_worker": -1.0}, "a share of one GPU"),
         ({"name": "ray", "gpus_per_worker": float("nan")}, "a share of one GPU"),
         ({"name": "ray", "gpus_per_worker": 0.00001}, "a share of one GPU"),
         ({"name": "ray", "gpus_per_worker": 1.5}, "a share of one GPU"),

@@ -109,7 +109,7 @@ def test_killed_before_any_object_it_resumes_to_the_same_bytes(
         arguments = [*program, str(tmp_path / f"{name}.private"), str(stop)]
         return subprocess.run(arguments, cwd=ROOT, env=place, check=False, timeout=120).returncode
 
-    for stop in (objects // 2, objects - 1):
+    for stop in (0, objects // 2, objects - 1):
         name = f"out-{stop}"
         assert attempt(name, stop) == -signal.SIGKILL
         left = set(bucket.keys(name))

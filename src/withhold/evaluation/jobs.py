@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 import torch.multiprocessing
 
-from withhold.cluster import check_machines, check_room, joined, versions
+from withhold.cluster import check_gpus, check_machines, check_room, joined, versions
 from withhold.errors import InvalidInput, RunStopped
 from withhold.evaluation.settings import SharedSettings
 from withhold.networks.choose import resolve_devices
@@ -189,6 +189,7 @@ def workers(settings: SharedSettings, reporter: Reporter = SILENT) -> Iterator[W
         yield Workers(devices, settings.jobs)
         return
     gpus = settings.gpus_per_job
+    check_gpus(gpus, kind="job")
     _check_kind(devices, gpus)
     with joined(settings.address, max(settings.jobs, os.cpu_count() or 1), reporter.say) as ray:
         room = check_room(ray.cluster_resources(), gpus, kind="job")

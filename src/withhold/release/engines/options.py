@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from withhold.cluster import check_gpus
 from withhold.errors import InvalidInput
 
 EngineName = Literal["local", "ray"]
-
-LEAST_SHARE = 0.0001
-"""Ray counts in these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +39,4 @@ class EngineOptions:
         if self.workers is not None and self.workers < 1:
             msg = f"at least 1 worker is needed, got {self.workers}"
             raise InvalidInput(msg)
-        if self.gpus_per_worker < 0:
-            msg = f"GPUs per worker cannot be negative, got {self.gpus_per_worker:g}"
-            raise InvalidInput(msg)
-        share = self.gpus_per_worker
-        if not (LEAST_SHARE <= share <= 1 or share.is_integer()):
-            msg = f"a worker has a share of one GPU, at least {LEAST_SHARE}, or a whole number of them; got {share:g}"
-            raise InvalidInput(msg)
+        check_gpus(self.gpus_per_worker)
