@@ -62,7 +62,8 @@ def test_what_ray_says_becomes_lines_of_the_log(
         monkeypatch.setenv(name, "1")
     monkeypatch.delenv("RAY_COLOR_PREFIX")
 
-    def init(**_: object) -> None:
+    def init(address: str, **_: object) -> None:
+        assert address == "local", "whatever RAY_ADDRESS says"
         for name in cluster.LOGGERS:
             logging.getLogger(name).error("from %s", name)
             logging.getLogger(name).info("nobody needs this")
